@@ -1,0 +1,67 @@
+"""Helpers shared by the steps of this recipe: decoding, atomic writing, splitting into songs, a command line."""
+
+import argparse
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+SAMPLE_RATE = 44100
+AUDIO_SUFFIXES = {".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"}
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with the options every step has: ``--output DIR`` and ``--quick``."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--output", type=Path, required=True, metavar="DIR", help="the data folder (made if missing)")
+    result.add_argument("--quick", action="store_true", help="a tiny amount of data, to try the recipe out")
+    return result
+
+
+def decode(path: Path, stream: int = 0) -> np.ndarray:
+    """Decodes one audio stream of a file. Returns float32 `(2, samples)` at 44.1 kHz; mono is copied to both sides."""
+    resampler = av.AudioResampler(format="fltp", layout="stereo", rate=SAMPLE_RATE)
+    blocks = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=stream):
+            blocks += [part.to_ndarray() for part in resampler.resample(frame)]
+        blocks += [part.to_ndarray() for part in resampler.resample(None)]
+    return np.concatenate(blocks, axis=1)
+
+
+def write(path: Path, audio: np.ndarray, subtype: str = "PCM_16") -> None:
+    """Writes `(channels, samples)` to ``path`` as FLAC; the file appears only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.part")
+    soundfile.write(partial, audio.T, SAMPLE_RATE, format="FLAC", subtype=subtype)
+    os.replace(partial, path)
+
+
+def headroom(*stems: np.ndarray, peak: float = 0.99) -> float:
+    """The one gain (at most 1) under which none of the stems clips; one for all keeps their sum true."""
+    loudest = max(float(np.abs(stem).max(initial=0.0)) for stem in stems)
+    return min(1.0, peak / max(loudest, 1e-9))
+
+
+def seed_of(*names: object) -> int:
+    """A seed that depends on the names alone, so that a step run again makes the same data."""
+    return zlib.crc32("/".join(map(str, names)).encode())
+
+
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Every finished audio file below ``folder``, sorted."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
+            yield path
+
+
+def minutes(folder: Path, name: str = "*.flac") -> float:
+    """The summed duration, in minutes, of the finished files called ``name`` below ``folder``."""
+    paths = (path for path in folder.rglob(name) if not path.name.startswith("."))
+    return sum(soundfile.info(path).duration for path in paths) / 60
