@@ -1,0 +1,85 @@
+"""Positions: rotary embedding of queries and keys, and a convolutional map of where each bin and frame is."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .convolution import ResBlock
+from .norm import MultichannelLayerNorm
+
+SCALES = 9
+MIN_FEATURES = 2 ** (SCALES - 1)
+
+
+def apply_rotary_embedding(x: Tensor, base: float = 10_000.0) -> Tensor:
+    """Rotates adjacent feature pairs by angles that grow with time (RoFormer, Su et al. 2021, section 3.2).
+
+    Args:
+        x: (..., features, time). Feature pairs (0, 1), (2, 3), … are rotated by time · base^(−2i / features); an odd last
+            feature is left as it is.
+    """
+    features, frames = x.shape[-2:]
+    pairs = features // 2
+    if pairs == 0:
+        return x
+    exponent = torch.arange(pairs, device=x.device, dtype=torch.float32) * (2 / features)
+    angles = (base**-exponent)[:, None] * torch.arange(frames, device=x.device, dtype=torch.float32)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    even, odd = x[..., 0 : 2 * pairs : 2, :], x[..., 1 : 2 * pairs : 2, :]
+    rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-2).flatten(-3, -2)
+    return rotated if features % 2 == 0 else torch.cat((rotated, x[..., -1:, :]), dim=-2)
+
+
+def sinusoidal_positions(features: int, frames: int, device: torch.device, base: float = 10_000.0) -> Tensor:
+    """Sinusoids along frequency for each frame (Vaswani et al. 2017, section 3.5): even bins sine, odd bins cosine.
+
+    Returns:
+        (1, 1, features, frames) float32. ``features`` is even.
+    """
+    rate = torch.exp(torch.arange(0, features, 2, device=device) * (-math.log(base) / features))
+    angles = rate[:, None] * torch.arange(frames, device=device, dtype=torch.float32)
+    return torch.stack((angles.sin(), angles.cos()), dim=1).reshape(1, 1, features, frames)
+
+
+class ConvolutionalEmbedding(nn.Module):
+    """One map that tells where in time and frequency a value is, learned at nine scales.
+
+    After Islam et al. 2020, "How much position information do convolutional neural networks encode?", section 3: a
+    convolutional branch reads positions out of its own zero padding, at every scale of a pyramid.
+
+    Args:
+        in_channels: input maps.
+        features: frequency bins, at least 256 (nine scales).
+        sinusoidal: append a map of sinusoids to the input first (AsymUNetMCT and V2b do, V3 does not).
+
+    Shapes: (batch, in_channels, features, time) → (batch, 1, features, time); any time.
+    """
+
+    def __init__(self, in_channels: int, features: int, sinusoidal: bool = True):
+        super().__init__()
+        if features < MIN_FEATURES:
+            raise ValueError(f"ConvolutionalEmbedding needs at least {MIN_FEATURES} frequency bins, got {features}")
+        self.sinusoidal = sinusoidal
+        widths = [in_channels + sinusoidal, *(in_channels * m for m in range(2, 2 * SCALES, 2))]
+
+        def block(width: int, out: int, level: int, kernel_size: int, stride: int) -> ResBlock:
+            bins = features >> level
+            norm = MultichannelLayerNorm(width, bins)
+            return ResBlock(width, out, bins, norm, kernel_size=kernel_size, stride=(stride, stride))
+
+        self.extract = nn.ModuleList(block(width, 1, i, 11, 1) for i, width in enumerate(widths))
+        self.encode = nn.ModuleList(block(widths[i], widths[i + 1], i, 3, 2) for i in range(SCALES - 1))
+        self.out = block(SCALES, 1, 0, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features, frames = x.shape[2:]
+        if self.sinusoidal:
+            positions = sinusoidal_positions(features, frames, x.device).to(x.dtype)
+            x = torch.cat((x, positions.expand(len(x), -1, -1, -1)), dim=1)
+        maps = [self.extract[0](x)]
+        for encode, extract in zip(self.encode, self.extract[1:], strict=True):
+            x = encode(x)
+            maps.append(functional.interpolate(extract(x), (features, frames), mode="bilinear", align_corners=True))
+        return self.out(torch.cat(maps, dim=1))

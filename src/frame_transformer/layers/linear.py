@@ -1,0 +1,56 @@
+"""Linear maps along the frequency axis, one per channel, and the activation used between them."""
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class SquaredReLU(nn.Module):
+    """max(x, 0)², the activation of Primer (So et al. 2021, section 4.1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x).square()
+
+
+class MultichannelLinear(nn.Module):
+    """A linear layer along frequency for each channel, then an optional mix of the channels.
+
+    Args:
+        in_channels, out_channels: channels before and after.
+        in_features, out_features: frequency bins before and after.
+        bias: add a bias after each of the two maps.
+
+    ``weight_pw`` (in_channels, out_features, in_features) acts along frequency. ``weight_dw`` (out_channels, in_channels)
+    exists when the number of channels changes and is a 1×1 convolution written as a matrix product.
+
+    Shapes: (batch, in_channels, in_features, time) → (batch, out_channels, out_features, time).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, in_features: int, out_features: int, bias: bool = False):
+        super().__init__()
+        self.weight_pw = nn.Parameter(torch.empty(in_channels, out_features, in_features))
+        self.weight_dw = nn.Parameter(torch.empty(out_channels, in_channels)) if in_channels != out_channels else None
+        self.bias_pw = nn.Parameter(torch.zeros(in_channels, out_features, 1)) if bias else None
+        self.bias_dw = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias and in_channels != out_channels else None
+        for weight in (self.weight_pw, self.weight_dw):
+            if weight is not None:
+                bound = 1 / math.sqrt(weight.shape[-1])
+                nn.init.uniform_(weight, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, _, features = self.weight_pw.shape
+        if x.ndim != 4 or x.shape[1:3] != (channels, features):
+            raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(x.shape)}")
+        batch = x.shape[0]
+        # One batched product over channels; folding the batch into time keeps the weights from being repeated.
+        x = torch.bmm(self.weight_pw, rearrange(x, "b c f t -> c f (b t)"))
+        if self.bias_pw is not None:
+            x = x + self.bias_pw
+        x = rearrange(x, "c f (b t) -> b c f t", b=batch)
+        if self.weight_dw is not None:
+            x = torch.matmul(self.weight_dw, x.flatten(2)).unflatten(2, x.shape[2:])
+            if self.bias_dw is not None:
+                x = x + self.bias_dw
+        return x

@@ -1,0 +1,59 @@
+"""Layer normalisation over frequency or channels of (batch, channels, frequency, time) tensors.
+
+They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer Normalization").
+Statistics are taken in float32 whatever the input's type: squared ReLUs make magnitudes that half precision cannot square.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def _normalize(x: Tensor, dim: int, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
+    variance, mean = torch.var_mean(x.float(), dim=dim, correction=0, keepdim=True)
+    scale = torch.rsqrt(variance + eps)
+    return torch.addcmul(bias.float(), (x - mean) * scale, weight.float()).to(x.dtype)
+
+
+class MultichannelLayerNorm(nn.Module):
+    """Normalises over frequency for each (batch, channel, time); each channel has its own affine parameters.
+
+    ``weight``, ``bias``: (channels, 1, frequency).
+    """
+
+    def __init__(self, channels: int, features: int, eps: float = 1e-8):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels, 1, features))
+        self.bias = nn.Parameter(torch.zeros(channels, 1, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels, _, features = self.weight.shape
+        if x.ndim != 4 or x.shape[1:3] != (channels, features):
+            raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(x.shape)}")
+        return _normalize(x, 2, self.eps, self.weight.transpose(1, 2), self.bias.transpose(1, 2))
+
+
+class FrameNorm(nn.Module):
+    """Normalises over frequency with affine parameters shared by all channels (V1). ``weight``, ``bias``: (frequency,)."""
+
+    def __init__(self, features: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _normalize(x, 2, self.eps, self.weight[:, None], self.bias[:, None])
+
+
+class ChannelNorm(nn.Module):
+    """Normalises over channels at each (batch, frequency, time). ``weight``, ``bias``: (channels,)."""
+
+    def __init__(self, channels: int, eps: float = 1e-5):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _normalize(x, 1, self.eps, self.weight[:, None, None], self.bias[:, None, None])

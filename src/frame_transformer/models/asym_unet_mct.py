@@ -1,0 +1,161 @@
+"""AsymUNetMCT: an asymmetric U-Net with multichannel transformers at every level and a convolutional one at the bottom.
+
+Frequency is halved from level to level while time keeps its length, so a frame stays a frame and the transformers of all
+levels attend over the same frames and can add up their scores.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import (
+    ConvolutionalEmbedding,
+    ConvolutionalTransformerEncoder,
+    FrameDecoder,
+    FrameTransformerDecoder,
+    FrameTransformerEncoder,
+    MultichannelLayerNorm,
+    ResBlock,
+    ResidualScores,
+)
+from .config import SpectrogramConfig
+
+
+@dataclass(frozen=True)
+class AsymUNetMCTConfig(SpectrogramConfig):
+    """The defaults are the published configuration.
+
+    Attributes:
+        widths: channels of each level, the latent level last; their number is the number of levels.
+        attention_maps: maps of each level's transformers above the latent level, 0 for none; one number serves all levels.
+        heads: attention heads per map and in the latent.
+        expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the level's bins.
+        latent_layers: transformer layers at the latent level; latent_expansion: factor of their feed-forward.
+        positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
+        restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
+    """
+
+    widths: tuple[int, ...] = (8, 16, 32, 48, 64, 80, 96, 112, 128)
+    attention_maps: int | tuple[int, ...] = 4
+    heads: int = 8
+    expansion: int | float = 10_240
+    latent_layers: int = 4
+    latent_expansion: int = 4
+    positional_embedding: bool = True
+    restart_latent_residual: bool = True
+
+    @property
+    def maps(self) -> tuple[int, ...]:
+        """Attention maps of each level above the latent."""
+        levels = len(self.widths) - 1
+        maps = (self.attention_maps,) * levels if isinstance(self.attention_maps, int) else tuple(self.attention_maps)
+        if len(maps) != levels:
+            raise ValueError(f"attention_maps needs {levels} numbers for {levels + 1} levels, got {len(maps)}")
+        return maps
+
+    def hidden(self, features: int) -> int:
+        """Hidden width of the feed-forward at a level of so many bins."""
+        return self.expansion if isinstance(self.expansion, int) else round(self.expansion * features)
+
+
+class AsymUNetMCT(nn.Module):
+    """Magnitudes over the song's maximum in, logits of the instrumental mask out.
+
+    Shapes: (batch, in_channels, n_fft / 2, time) → the same.
+    """
+
+    def __init__(self, config: AsymUNetMCTConfig | None = None):
+        super().__init__()
+        self.config = config = config or AsymUNetMCTConfig()
+        widths, maps, features = config.widths, config.maps, config.features
+        if features % 2 ** (len(widths) - 1):
+            raise ValueError(f"{features} frequency bins cannot be halved {len(widths) - 1} times")
+        self.positional_embedding = (
+            ConvolutionalEmbedding(config.in_channels, features) if config.positional_embedding else None
+        )
+        self.encoders = nn.ModuleList()
+        self.encoder_transformers = nn.ModuleList()
+        self.decoders = nn.ModuleList()
+        self.decoder_transformers = nn.ModuleList()
+
+        width = config.in_channels + config.positional_embedding
+        for level, (out, level_maps) in enumerate(zip(widths, (*maps, 0), strict=True)):
+            above = features >> max(level - 1, 0)
+            stride = (2, 1) if level else (1, 1)
+            self.encoders.append(ResBlock(width, out, above, MultichannelLayerNorm(width, above), stride=stride))
+            bins = features >> level
+            if level < len(maps):
+                self.encoder_transformers.append(
+                    FrameTransformerEncoder(out, level_maps, bins, config.heads, config.hidden(bins), config.dropout)
+                    if level_maps
+                    else nn.Identity()
+                )
+            width = out + level_maps
+
+        self.latent = nn.ModuleList(
+            ConvolutionalTransformerEncoder(
+                width, config.heads, config.latent_expansion, config.dropout, config.restart_latent_residual
+            )
+            for _ in range(config.latent_layers)
+        )
+
+        for level in reversed(range(len(maps))):
+            out, level_maps, bins = widths[level], maps[level], features >> level
+            width += out + level_maps
+            self.decoders.append(FrameDecoder(ResBlock(width, out, bins, MultichannelLayerNorm(width, bins))))
+            # Scores of two levels add up only where both have the same maps.
+            continues = level + 1 < len(maps) and maps[level + 1] == level_maps
+            self.decoder_transformers.append(
+                FrameTransformerDecoder(
+                    out, level_maps, bins, config.heads, config.hidden(bins), config.dropout, gated_entry=continues
+                )
+                if level_maps
+                else nn.Identity()
+            )
+            width = out + level_maps
+        self.out = nn.Conv2d(width, config.in_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1:3] != (self.config.in_channels, self.config.features):
+            raise ValueError(
+                f"expected (batch, {self.config.in_channels}, {self.config.features}, time), got {tuple(x.shape)}"
+            )
+        if self.positional_embedding is not None:
+            x = torch.cat((x, self.positional_embedding(x)), dim=1)
+
+        skips: list[Tensor] = []
+        memories: list[tuple[Tensor, ResidualScores] | None] = []
+        scores: ResidualScores | None = None
+        previous_maps = 0
+        for encoder, transformer, maps in zip(self.encoders, self.encoder_transformers, self.config.maps, strict=False):
+            x = encoder(x)
+            if maps:
+                h, scores = transformer(x, scores if maps == previous_maps else None)
+                memories.append((h, scores))
+                x = torch.cat((x, h), dim=1)
+            else:
+                memories.append(None)
+            previous_maps = maps
+            skips.append(x)
+
+        x = self.encoders[-1](x)
+        scores = None
+        for layer in self.latent:
+            x, scores = layer(x, scores)
+
+        self_scores: ResidualScores | None = None
+        cross_scores: ResidualScores | None = None
+        previous_maps = 0
+        for decoder, transformer, maps in zip(
+            self.decoders, self.decoder_transformers, reversed(self.config.maps), strict=True
+        ):
+            x = decoder(x, skips.pop())
+            memory = memories.pop()
+            if memory is not None:
+                if maps != previous_maps:
+                    self_scores = cross_scores = None
+                h, self_scores, cross_scores = transformer(x, *memory, self_scores, cross_scores)
+                x = torch.cat((x, h), dim=1)
+            previous_maps = maps
+        return self.out(x)
