@@ -43,14 +43,14 @@ class EncoderBlock(nn.Module):
     """The pre-norm transformer encoder block of V1, V2b and V3: attention, then feed-forward.
 
     Args:
-        channels: input channels, reduced to ``maps`` by a 1×1 convolution where they differ.
+        channels: input channels, turned into ``maps`` by a 1×1 convolution; None where the input is the maps themselves.
         features: frequency bins. heads: attention heads per map.
         feed_forward: ``"linear"`` (V1; hidden width features · expansion) or ``"convolution"`` (V2b, V3).
     """
 
     def __init__(
         self,
-        channels: int,
+        channels: int | None,
         maps: int,
         features: int,
         heads: int,
@@ -60,7 +60,7 @@ class EncoderBlock(nn.Module):
     ):
         super().__init__()
         linear = feed_forward == "linear"
-        self.embed = _embed(channels, maps)
+        self.embed = nn.Identity() if channels is None else nn.Conv2d(channels, maps, 1)
         self.norm1 = _frame_norm(linear, maps, features)
         self.attn = MultichannelMultiheadAttention(maps, heads, features, "linear" if linear else "conv_linear")
         self.norm2 = _frame_norm(linear, maps, features)
@@ -95,7 +95,7 @@ class DecoderBlock(nn.Module):
         super().__init__()
         self.tied_norms = linear = feed_forward == "linear"
         projection: Literal["linear", "conv_linear"] = "linear" if linear else "conv_linear"
-        self.embed = _embed(channels, maps)
+        self.embed = nn.Conv2d(channels, maps, 1)
         self.norm1 = _frame_norm(linear, maps, features)
         self.attn1 = MultichannelMultiheadAttention(maps, heads, features, projection)
         self.norm2 = _frame_norm(linear, maps, features)

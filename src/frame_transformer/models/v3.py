@@ -42,7 +42,7 @@ class V3(nn.Module):
         self.activation = SquaredReLU()
         self.transformer = nn.ModuleList(
             EncoderBlock(
-                channels, channels, features, config.heads, config.expansion, "convolution", config.dropout
+                None, channels, features, config.heads, config.expansion, "convolution", config.dropout
             )
             for _ in range(config.layers)
         )
