@@ -133,7 +133,11 @@ def main() -> None:
         losses.append(loss.item())
         step += 1
         if step % 25 == 0:
-            entry = {"step": step, "loss": round(float(np.mean(losses)), 4), "seconds": round(time.monotonic() - started)}
+            entry = {
+                "step": step,
+                "loss": round(float(np.mean(losses)), 4),
+                "seconds": round(time.monotonic() - started),
+            }
             print(json.dumps(entry), flush=True)
             losses = []
             torch.save(

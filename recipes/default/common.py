@@ -16,9 +16,7 @@ AUDIO_SUFFIXES = {".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"}
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A command line with the options every step has: ``--output DIR`` and ``--quick``."""
-    result = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--output", type=Path, required=True, metavar="DIR", help="the data folder (made if missing)")
     result.add_argument("--quick", action="store_true", help="a tiny amount of data, to try the recipe out")
     return result

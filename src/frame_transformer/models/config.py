@@ -12,6 +12,8 @@ class SpectrogramConfig:
         hop_length: samples from one frame to the next.
         sample_rate: Hz.
         in_channels: audio channels.
+        window: frames kept of one pass of the network over a long song.
+        context: further real frames the network sees on each side of them.
         dropout: probability of dropping an element of a residual branch during training.
     """
 
@@ -19,6 +21,8 @@ class SpectrogramConfig:
     hop_length: int = 1024
     sample_rate: int = 44_100
     in_channels: int = 2
+    window: int = 1024
+    context: int = 512
     dropout: float = 0.1
 
     @property

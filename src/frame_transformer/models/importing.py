@@ -203,7 +203,9 @@ def import_state_dict(mapping: Mapping[str, Any]) -> nn.Module:
     weights = {key for key in tensors if not _BUFFER.search(key)}
     missing, unexpected = set(original.values()) - weights, weights - set(original.values())
     if missing or unexpected:
-        parts = [f"{what} keys {_listed(keys)}" for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+        parts = [
+            f"{what} keys {_listed(keys)}" for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys
+        ]
         raise ModelError(f"not a complete checkpoint of family {type(model).__name__}: {'; '.join(parts)}")
 
     state = {}

@@ -41,9 +41,7 @@ class V3(nn.Module):
         self.identity = nn.Conv2d(width, channels, 1)
         self.activation = SquaredReLU()
         self.transformer = nn.ModuleList(
-            EncoderBlock(
-                None, channels, features, config.heads, config.expansion, "convolution", config.dropout
-            )
+            EncoderBlock(None, channels, features, config.heads, config.expansion, "convolution", config.dropout)
             for _ in range(config.layers)
         )
         self.out = nn.Conv2d(channels, config.in_channels, 1)

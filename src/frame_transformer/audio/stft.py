@@ -1,0 +1,106 @@
+"""Short-time Fourier transform and its inverse over a stream of blocks: memory does not grow with the song.
+
+Frames are centred on multiples of ``hop_length`` with reflect padding and a periodic Hann window, as ``torch.stft`` makes
+them. Where the song does not end on a hop, one frame more follows, so that every sample lies under two windows and the
+inverse is exact to the last sample.
+"""
+
+import torch
+from torch import Tensor
+
+
+class StreamingSTFT:
+    """Pushes (channels, samples) blocks in, gets (channels, n_fft / 2 + 1, frames) complex64 out."""
+
+    def __init__(self, n_fft: int, hop_length: int):
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.window = torch.hann_window(n_fft)
+        self.samples = 0
+        self._buffer: Tensor | None = None
+        self._started = False
+        self._next = 0
+
+    @property
+    def song_frames(self) -> int:
+        """Frames of ``torch.stft`` over what was pushed so far, without the one that completes the last hop."""
+        return 1 + self.samples // self.hop_length
+
+    def push(self, block: Tensor) -> Tensor:
+        """Returns the frames that are complete, perhaps none."""
+        self.samples += block.shape[1]
+        self._buffer = block if self._buffer is None else torch.cat((self._buffer, block), dim=1)
+        pad = self.n_fft // 2
+        if not self._started:
+            if self._buffer.shape[1] <= pad:
+                return self._empty(block)
+            self._buffer = torch.cat((self._buffer[:, 1 : pad + 1].flip(1), self._buffer), dim=1)
+            self._started = True
+        return self._frames()
+
+    def finish(self) -> Tensor:
+        """Returns the last frames."""
+        samples, pad = self.samples, self.n_fft // 2
+        assert self._buffer is not None
+        if not self._started:
+            # Too short to reflect: silence follows.
+            self.push(self._buffer.new_zeros(len(self._buffer), pad + 1 - samples))
+            self.samples = samples
+            right = pad + self.hop_length
+        else:
+            right = pad + -samples % self.hop_length
+        self._buffer = torch.cat((self._buffer, self._buffer[:, -right - 1 : -1].flip(1)), dim=1)
+        return self._frames()
+
+    def _empty(self, like: Tensor) -> Tensor:
+        return torch.empty(len(like), self.n_fft // 2 + 1, 0, dtype=torch.complex64)
+
+    def _frames(self) -> Tensor:
+        assert self._buffer is not None
+        ready = (self._buffer.shape[1] - self._next - self.n_fft) // self.hop_length + 1
+        if ready <= 0:
+            return self._empty(self._buffer)
+        frames = self._buffer[:, self._next :].unfold(1, self.n_fft, self.hop_length)
+        spectrum = torch.fft.rfft(frames * self.window).transpose(1, 2)
+        self._next += ready * self.hop_length
+        # The tail's reflection looks back at most n_fft / 2 + hop_length samples.
+        drop = min(self._next, self._buffer.shape[1] - 2 * self.n_fft)
+        if drop > 0:
+            self._buffer, self._next = self._buffer[:, drop:], self._next - drop
+        return spectrum
+
+
+class StreamingISTFT:
+    """Pushes (channels, n_fft / 2 + 1, frames) in, gets (channels, samples) out, the padding before sample 0 left out."""
+
+    def __init__(self, n_fft: int, hop_length: int):
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.window = torch.hann_window(n_fft)
+        self._skip = n_fft // 2
+        self._signal: Tensor | None = None
+        self._envelope = torch.zeros(n_fft - hop_length)
+
+    def push(self, spectrum: Tensor) -> Tensor:
+        channels, _, frames = spectrum.shape
+        if frames == 0:
+            return torch.empty(channels, 0)
+        pieces = torch.fft.irfft(spectrum.transpose(1, 2), self.n_fft) * self.window
+        signal = self._overlap_add(pieces)
+        envelope = self._overlap_add(self.window.square().expand(1, frames, -1))[0]
+        overlap = self.n_fft - self.hop_length
+        if self._signal is not None:
+            signal[:, :overlap] += self._signal
+        envelope[:overlap] += self._envelope
+        done = frames * self.hop_length
+        self._signal, self._envelope = signal[:, done:], envelope[done:]
+        out = signal[:, :done] / envelope[:done].clamp_min(1e-11)
+        skipped = min(self._skip, done)
+        self._skip -= skipped
+        return out[:, skipped:]
+
+    def _overlap_add(self, pieces: Tensor) -> Tensor:
+        channels, frames, _ = pieces.shape
+        length = (frames - 1) * self.hop_length + self.n_fft
+        folded = torch.nn.functional.fold(
+            pieces.transpose(1, 2), (1, length), (1, self.n_fft), stride=(1, self.hop_length)
+        )
+        return folded.reshape(channels, length)

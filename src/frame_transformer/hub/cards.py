@@ -1,0 +1,95 @@
+"""The cards of the models that have a name."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DownloadError
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model by name.
+
+    Attributes:
+        filename: file name in the cache, or in the package where ``url`` is None.
+        url: page that offers the file.
+    """
+
+    name: str
+    family: str
+    parameters: int
+    description: str
+    source: str
+    licence: str
+    filename: str
+    url: str | None = None
+
+
+CARDS = {
+    card.name: card
+    for card in (
+        ModelCard(
+            "default",
+            "asym_unet_mct",
+            6_302_547,
+            "small AsymUNetMCT, a first model trained for minutes",
+            "in the package",
+            "MIT",
+            "default.safetensors",
+        ),
+        ModelCard(
+            "v1",
+            "v1",
+            205_948_976,
+            "the published V1 checkpoint",
+            "mega.nz",
+            "see the original research code",
+            "v1.pth",
+            "https://mega.nz/file/C5pGXYYR#ndHuj-tYWtttoj8Y4QqAkAruvZDYcQONkTHfZoOyFaQ",
+        ),
+        ModelCard(
+            "v2b",
+            "v2b",
+            255_797_690,
+            "the published V2b checkpoint",
+            "mega.nz",
+            "see the original research code",
+            "v2b.pth",
+            "https://mega.nz/file/a843wbTQ#E319mlp5qjsyky6PRp-zikou-YtWb9TVpbtHGaVh2AA",
+        ),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where downloaded models are kept: ``$FRAME_TRANSFORMER_CACHE``, else the user's cache folder."""
+    override = os.environ.get("FRAME_TRANSFORMER_CACHE")
+    if override:
+        return Path(override)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("frame_transformer")
+
+
+def _path(card: ModelCard) -> Path:
+    return WEIGHTS / card.filename if card.url is None else cache_folder() / card.filename
+
+
+def is_cached(card: ModelCard) -> bool:
+    """Whether the card's file is on this machine."""
+    return _path(card).is_file()
+
+
+def locate(card: ModelCard) -> Path:
+    """The card's file.
+
+    Raises:
+        DownloadError: it is not on this machine; the message says where to get it and where to put it.
+    """
+    path = _path(card)
+    if not path.is_file():
+        raise DownloadError(f"model {card.name!r} is not on this machine: get {card.url} and save it as {path}")
+    return path
