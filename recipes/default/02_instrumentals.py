@@ -16,7 +16,6 @@ import zipfile
 from pathlib import Path
 
 import av
-
 from common import AUDIO_SUFFIXES, SAMPLE_RATE, audio_files, decode, headroom, minutes, parser, seed_of, write
 
 PACKAGES = {  # the package, and the folder (or pk3 archive) inside it that holds the music

@@ -1,1 +1,46 @@
-"""Take the voice out of a song, or the song away from the voice."""
+"""Take the voice out of a song, or the song away from the voice.
+
+>>> import frame_transformer
+>>> stems = frame_transformer.separate("song.mp3")  # doctest: +SKIP
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .errors import AudioError, DownloadError, FrameTransformerError, ModelError, OptionError
+
+if TYPE_CHECKING:
+    from .models import import_state_dict, list_models, load_model, save_model
+    from .separation import Separation, Separator, separate
+
+__version__ = "0.1.0"
+__all__ = [
+    "AudioError",
+    "DownloadError",
+    "FrameTransformerError",
+    "ModelError",
+    "OptionError",
+    "Separation",
+    "Separator",
+    "import_state_dict",
+    "list_models",
+    "load_model",
+    "save_model",
+    "separate",
+]
+_HOMES = {
+    "import_state_dict": "models",
+    "list_models": "models",
+    "load_model": "models",
+    "save_model": "models",
+    "Separation": "separation",
+    "Separator": "separation",
+    "separate": "separation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import: what needs it is imported on first use, so that --help answers at once.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

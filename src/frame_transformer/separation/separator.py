@@ -162,7 +162,7 @@ class Separator:
 
 
 class StemStream:
-    """An iterator over the :class:`StemBlock` of one song, with its ``sample_rate`` (Hz), ``channels`` and ``warnings``."""
+    """The :class:`StemBlock` of one song in order, with its ``sample_rate`` (Hz), ``channels`` and ``warnings``."""
 
     def __init__(self, separator: Separator, source: AudioSource, sample_rate: int | None, progress: Progress | None):
         self.separator = separator
@@ -191,7 +191,7 @@ class StemStream:
         return self._blocks.warnings
 
     def _spectra(self, stft: StreamingSTFT, record: Callable[[np.ndarray], None]) -> Iterator[Tensor]:
-        """The song's spectrogram, (pairs · 2, n_fft / 2 + 1, frames) a piece; ``record`` sees the blocks it came from."""
+        """The spectrogram piece by piece, (pairs · 2, n_fft / 2 + 1, frames); ``record`` sees the blocks it came from."""
         rate = self.separator.config.sample_rate
         resampler = Resampler(self.sample_rate, rate, self.channels)
         for block in self._blocks:

@@ -1,0 +1,24 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help demo test lint
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch -c constraints.txt
+	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
+	touch $@
+
+demo: $(INSTALLED) ## separate a real song excerpt with the default model
+	$(BIN)/pip install --quiet --no-deps stempeg==0.2.6
+	$(BIN)/python examples/demo.py
+
+test: $(INSTALLED) ## run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## ruff and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
