@@ -1,0 +1,87 @@
+"""Sizes, scaling down, and model files."""
+
+import pytest
+import torch
+
+from frame_transformer.errors import ModelError
+from frame_transformer.models import (
+    AsymUNetMCTConfig,
+    V1Config,
+    V2bConfig,
+    V3Config,
+    create_model,
+    list_models,
+    load_model,
+    save_model,
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (V1Config(), 205_948_976),
+        (V2bConfig(), 255_797_690),
+        (V3Config(), 403_267_058),
+        (AsymUNetMCTConfig(expansion=2048), 233_662_403),
+    ],
+)
+def test_published_sizes(config, parameters):
+    with torch.device("meta"):
+        model = create_model(config)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AsymUNetMCTConfig(n_fft=512, widths=(4, 6, 8), attention_maps=0, latent_layers=1, heads=2),
+        AsymUNetMCTConfig(n_fft=512, widths=(4, 6, 8, 8), attention_maps=(0, 2, 1), heads=2, expansion=0.5),
+        AsymUNetMCTConfig(
+            n_fft=128, widths=(4, 4, 4), attention_maps=1, heads=2, latent_layers=0, positional_embedding=False
+        ),
+    ],
+)
+def test_asym_unet_mct_scales_down(config):
+    model = create_model(config)
+    x = torch.rand(2, 2, config.features, 19, requires_grad=True)
+    y = model(x)
+    assert y.shape == x.shape
+    y.square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_model_files_round_trip(tiny_model, tiny_file):
+    x = torch.rand(1, 2, 256, 12)
+    again = load_model(tiny_file)
+    assert again.config == tiny_model.config
+    torch.testing.assert_close(again(x), tiny_model(x), rtol=0, atol=0)
+
+
+def test_checkpoints_and_strangers(tmp_path):
+    with pytest.raises(ModelError, match="unknown model 'nobody'"):
+        load_model("nobody")
+    text = tmp_path / "text.pth"
+    text.write_text("hello")
+    with pytest.raises(ModelError, match="cannot be read safely|not a checkpoint"):
+        load_model(text)
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"\0" * 40)
+    with pytest.raises(ModelError, match="not a readable safetensors file"):
+        load_model(foreign)
+
+
+def test_a_failed_save_leaves_nothing(tiny_model, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("frame_transformer.models.registry.save_file", full)
+    with pytest.raises(ModelError, match="No space left"):
+        save_model(tiny_model, tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_model_ships_and_says_its_size():
+    info = list_models()[0]
+    assert info.name == "default"
+    assert info.cached
+    assert sum(p.numel() for p in load_model("default").parameters()) == info.parameters

@@ -1,0 +1,35 @@
+"""Imports go one way, and the package starts fast."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "frame_transformer"
+ALLOWED = {
+    "layers": set(),
+    "audio": {"errors"},
+    "hub": {"errors"},
+    "models": {"layers", "hub", "errors"},
+    "data": {"audio", "errors"},
+    "evaluation": {"errors"},
+    "separation": {"models", "audio", "errors"},
+    "training": {"layers", "models", "data", "audio", "evaluation", "errors"},
+}
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_import_direction(package):
+    for path in (SOURCE / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                names = {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+                assert names <= ALLOWED[package], f"{path.name} imports {names - ALLOWED[package]}"
+
+
+@pytest.mark.parametrize("module", ["frame_transformer", "frame_transformer.cli"])
+def test_import_leaves_torch_alone(module):
+    code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
