@@ -53,7 +53,7 @@ def test_a_bad_file_does_not_stop_the_batch(run, song, tiny_file, tmp_path):
     folder.mkdir()
     shutil.move(song(), folder / "z.wav")
     (folder / "a.mp3").write_text("no sound in here " * 100)
-    code, out, err = run("separate", folder, "-n", tiny_file, "-o", tmp_path / "out", "--format", "flac")
+    code, _out, err = run("separate", folder, "-n", tiny_file, "-o", tmp_path / "out", "--format", "flac")
     assert code == 1
     assert "a.mp3" in err
     assert "1 of 2 files failed" in err
@@ -114,6 +114,7 @@ def test_models_import_and_env_info(run, tiny_model, tmp_path):
 
 def test_import_of_an_original_checkpoint(run, tmp_path):
     import torch
+
     from frame_transformer import load_model
     from tests.models.test_golden import GOLDEN, golden
 

@@ -18,7 +18,8 @@ import numpy as np
 from common import SAMPLE_RATE, decode, headroom, parser, write
 
 VALIDATION_SONG = "3.Sodium"
-DRUM_WORDS = ["HH", "HAT", "HATS", "DRUM", "DRUMS", "KICK", "K", "SN", "SNARE", "CLAP", "BEAT", "BREAKBEAT", "BREAK", "TOM", "TOMS", "CRASH", "TOPS", "PRC", "TRAP", "HOUSE", "GARAGE", "SCRATCH"]  # fmt: skip
+DRUM_WORDS = ["HH", "HAT", "HATS", "DRUM", "DRUMS", "KICK", "K", "SN", "SNARE", "CLAP", "BEAT", "BREAKBEAT",
+"BREAK", "TOM", "TOMS", "CRASH", "TOPS", "PRC", "TRAP", "HOUSE", "GARAGE", "SCRATCH"]  # fmt: skip
 
 
 def part_of(name: str) -> str:

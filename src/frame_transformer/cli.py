@@ -71,7 +71,7 @@ def separate(
         audio_format,
         bit_depth,
         None if bitrate is None else 1000 * bitrate,
-        clip,  # type: ignore[arg-type] - checked there
+        clip,  # type: ignore[arg-type]
         overwrite,
     )
     files = find_songs(songs)

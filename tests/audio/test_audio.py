@@ -1,6 +1,7 @@
 """Files in and out, and the streaming transform against torch.stft."""
 
 import io
+import wave
 
 import numpy as np
 import pytest
@@ -56,7 +57,8 @@ def bad_file(folder, kind, song):
         path = path.with_suffix(".mp3")
         path.write_text("these are words, not sound\n" * 200)
     elif kind == "zero-length":
-        path = song("zero.wav", samples=0)
+        with wave.open(str(path), "wb") as file:
+            file.setparams((2, 2, 44_100, 0, "NONE", ""))
     elif kind == "nan":
         samples = np.zeros((2, 1000), np.float32)
         samples[1, 441] = np.nan
@@ -72,7 +74,7 @@ def bad_file(folder, kind, song):
         ("folder", "is a folder"),
         ("empty", "file is empty"),
         ("text", "cannot be read as audio|is not audio|no audio"),
-        ("zero-length", "holds no audio samples|cannot be read as audio"),
+        ("zero-length", "holds no audio samples"),
         ("nan", r"NaN or infinite samples, the first at 0\.010 s"),
     ],
 )

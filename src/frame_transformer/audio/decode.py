@@ -113,7 +113,7 @@ class AudioReader:
         with self._open() as container:
             stream = self._stream(container)
             stream.thread_type = "AUTO"
-            resampler = av.AudioResampler("fltp", stream.layout, stream.rate)
+            resampler = av.AudioResampler("flt", stream.layout, stream.rate)
             packets = container.demux(stream)
             while True:
                 try:
@@ -129,9 +129,9 @@ class AudioReader:
                 for frame in frames:
                     frame.pts = None
                     for converted in resampler.resample(frame):
-                        yield converted.to_ndarray()
+                        yield converted.to_ndarray().reshape(-1, self.info.channels).T
             for converted in resampler.resample(None):
-                yield converted.to_ndarray()
+                yield converted.to_ndarray().reshape(-1, self.info.channels).T
         if damaged:
             self.warnings.append(f"{self.name}: {damaged} damaged packets were left out")
 

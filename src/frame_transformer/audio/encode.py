@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
@@ -15,7 +16,9 @@ from ..errors import AudioError, OptionError
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """A container with its codec by bit depth (None for codecs that have none) and the rates it is limited to, in Hz."""
+    """A container with its codec by bit depth (None for codecs that have none) and the rates it is
+    limited to, in Hz.
+    """
 
     container: str
     codecs: dict[str | None, str]
@@ -28,7 +31,8 @@ FORMATS = {
     "flac": AudioFormat("flac", {"16": "flac", "24": "flac"}),
     "mp3": AudioFormat("mp3", {None: "libmp3lame"}, (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)),
     "m4a": AudioFormat("ipod", {None: "aac"}),
-    "ogg": AudioFormat("ogg", {None: "libvorbis"}),
+    # PyAV's FFmpeg has no good Vorbis encoder: Ogg files hold Opus, which every player of the last decade reads.
+    "ogg": AudioFormat("ogg", {None: "libopus"}, (48000,)),
     "opus": AudioFormat("opus", {None: "libopus"}, (48000,)),
 }
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
@@ -88,7 +92,7 @@ class AudioWriter:
         try:
             self._container = av.open(self._temporary, "w", format=kind.container)
             self._container.metadata.update(tags or {})
-            self._stream = self._container.add_stream(codec, rate=rate, layout=self.layout)
+            self._stream: Any = self._container.add_stream(codec, rate=rate, layout=self.layout)
             if codec == "flac" and bit_depth == "24":
                 self._stream.codec_context.format = "s32"
                 self._stream.codec_context.options = {"bits_per_raw_sample": "24"}
@@ -107,7 +111,8 @@ class AudioWriter:
         """Encodes float32 (channels, samples); values beyond ±1 are clipped by integer and most lossy formats."""
         if block.shape[1] == 0:
             return
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block, np.float32), "fltp", self.layout)
+        # Interleaved: PyAV sees no more than eight planes of a planar frame.
+        frame = av.AudioFrame.from_ndarray(block.astype(np.float32, copy=False).T.reshape(1, -1), "flt", self.layout)
         frame.sample_rate = self.sample_rate
         self._mux(frame)
 

@@ -80,7 +80,8 @@ class MultichannelMultiheadAttention(nn.Module):
         channels: maps.
         heads: heads per map; must divide ``features``.
         features: frequency bins, the embedding of a frame.
-        projection: what makes queries, keys and values. ``"linear"``: a linear layer per map (V1); ``"linear_conv"``: then
+        projection: what makes queries, keys and values. ``"linear"``: a linear layer per map (V1);
+        ``"linear_conv"``: then
             a 1×3 convolution mixing maps (AsymUNetMCT); ``"conv_linear"``: a depthwise 9×9 convolution, then the linear
             layer (V2b, V3). The convolutions follow Primer's multi-DConv-head attention (So et al. 2021, section 4.2).
 

@@ -17,7 +17,8 @@ def apply_rotary_embedding(x: Tensor, base: float = 10_000.0) -> Tensor:
     """Rotates adjacent feature pairs by angles that grow with time (RoFormer, Su et al. 2021, section 3.2).
 
     Args:
-        x: (..., features, time). Feature pairs (0, 1), (2, 3), … are rotated by time · base^(−2i / features); an odd last
+        x: (..., features, time). Feature pairs (0, 1), (2, 3), … are rotated by time · base^(−2i / features);
+        an odd last
             feature is left as it is.
     """
     features, frames = x.shape[-2:]

@@ -22,7 +22,8 @@ class MultichannelLinear(nn.Module):
         in_features, out_features: frequency bins before and after.
         bias: add a bias after each of the two maps.
 
-    ``weight_pw`` (in_channels, out_features, in_features) acts along frequency. ``weight_dw`` (out_channels, in_channels)
+    ``weight_pw`` (in_channels, out_features, in_features) acts along frequency. ``weight_dw`` (out_channels,
+    in_channels)
     exists when the number of channels changes and is a 1×1 convolution written as a matrix product.
 
     Shapes: (batch, in_channels, in_features, time) → (batch, out_channels, out_features, time).

@@ -1,7 +1,9 @@
 """Layer normalisation over frequency or channels of (batch, channels, frequency, time) tensors.
 
-They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer Normalization").
-Statistics are taken in float32 whatever the input's type: squared ReLUs make magnitudes that half precision cannot square.
+They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer
+Normalization").
+Statistics are taken in float32 whatever the input's type: squared ReLUs make magnitudes that half precision
+cannot square.
 """
 
 import torch
@@ -34,7 +36,9 @@ class MultichannelLayerNorm(nn.Module):
 
 
 class FrameNorm(nn.Module):
-    """Normalises over frequency with affine parameters shared by all channels (V1). ``weight``, ``bias``: (frequency,)."""
+    """Normalises over frequency with affine parameters shared by all channels (V1). ``weight``,
+    ``bias``: (frequency,).
+    """
 
     def __init__(self, features: int, eps: float = 1e-5):
         super().__init__()

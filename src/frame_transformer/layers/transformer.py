@@ -43,7 +43,8 @@ class EncoderBlock(nn.Module):
     """The pre-norm transformer encoder block of V1, V2b and V3: attention, then feed-forward.
 
     Args:
-        channels: input channels, turned into ``maps`` by a 1×1 convolution; None where the input is the maps themselves.
+        channels: input channels, turned into ``maps`` by a 1×1 convolution; None where the input is the maps
+        themselves.
         features: frequency bins. heads: attention heads per map.
         feed_forward: ``"linear"`` (V1; hidden width features · expansion) or ``"convolution"`` (V2b, V3).
     """
@@ -78,7 +79,8 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """The transformer decoder block of V1 and V2b: self-attention, attention to the encoder's maps, feed-forward.
 
-    Arguments as for :class:`EncoderBlock`. With the linear feed-forward the norms are tied as in the published V1 weights:
+    Arguments as for :class:`EncoderBlock`. With the linear feed-forward the norms are tied as in the published
+    V1 weights:
     ``norm1`` serves both attentions and ``norm3`` is carried along unused.
     """
 
@@ -113,7 +115,9 @@ class DecoderBlock(nn.Module):
         residual: ResidualScores | None = None,
         skip_scores: ResidualScores | None = None,
     ) -> tuple[Tensor, ResidualScores]:
-        """x (batch, channels, features, time), skip (batch, maps, features, time) → maps, running self-attention scores."""
+        """x (batch, channels, features, time), skip (batch, maps, features, time) → maps, running
+        self-attention scores.
+        """
         memory_norm, output_norm = (self.norm1, self.norm2) if self.tied_norms else (self.norm2, self.norm3)
         h = self.embed(x)
         attended, scores = self.attn1(self.norm1(h), residual=residual)
@@ -136,7 +140,8 @@ def _feed_forward(linear: bool, maps: int, features: int, expansion: int) -> nn.
 class FrameTransformerEncoder(nn.Module):
     """The encoder block of AsymUNetMCT: an Evolved Transformer encoder on frames.
 
-    A gated linear unit, a two-branch convolution, attention and feed-forward (So et al. 2019, "The Evolved Transformer",
+    A gated linear unit, a two-branch convolution, attention and feed-forward (So et al. 2019, "The Evolved
+    Transformer",
     figure 3), with squared ReLU (Primer), residual scores (RealFormer) and rotary positions (RoFormer).
 
     Args:
@@ -176,7 +181,8 @@ class FrameTransformerEncoder(nn.Module):
 class FrameTransformerDecoder(nn.Module):
     """The decoder block of AsymUNetMCT: an Evolved Transformer decoder whose skip attention is gated by score.
 
-    Arguments as for :class:`FrameTransformerEncoder`; ``gated_entry`` says whether running skip scores come from a deeper
+    Arguments as for :class:`FrameTransformerEncoder`; ``gated_entry`` says whether running skip scores come
+    from a deeper
     decoder and are blended with this level's (false in the deepest decoder).
     """
 
@@ -250,7 +256,8 @@ class ConvolutionalTransformerEncoder(nn.Module):
 
     Args:
         channels: width of a position. heads: attention heads. expansion: factor of the feed-forward's hidden width.
-        restart_residual: add the attention to the block's input instead of to the running value, as the original research
+        restart_residual: add the attention to the block's input instead of to the running value, as the
+        original research
             code does; false is the form of the paper.
     """
 

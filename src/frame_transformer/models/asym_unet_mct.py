@@ -1,6 +1,7 @@
 """AsymUNetMCT: an asymmetric U-Net with multichannel transformers at every level and a convolutional one at the bottom.
 
-Frequency is halved from level to level while time keeps its length, so a frame stays a frame and the transformers of all
+Frequency is halved from level to level while time keeps its length, so a frame stays a frame and the
+transformers of all
 levels attend over the same frames and can add up their scores.
 """
 
@@ -28,9 +29,11 @@ class AsymUNetMCTConfig(SpectrogramConfig):
 
     Attributes:
         widths: channels of each level, the latent level last; their number is the number of levels.
-        attention_maps: maps of each level's transformers above the latent level, 0 for none; one number serves all levels.
+        attention_maps: maps of each level's transformers above the latent level, 0 for none; one number serves
+        all levels.
         heads: attention heads per map and in the latent.
-        expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the level's bins.
+        expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the
+        level's bins.
         latent_layers: transformer layers at the latent level; latent_expansion: factor of their feed-forward.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.

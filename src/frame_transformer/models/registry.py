@@ -67,7 +67,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> nn.Module:
     """A model in eval mode, by name or from a file.
 
     Args:
-        name_or_path: a name of :func:`list_models`, a ``.safetensors`` file written by :func:`save_model`, or a checkpoint
+        name_or_path: a name of :func:`list_models`, a ``.safetensors`` file written by :func:`save_model`, or
+        a checkpoint
             of the original research code.
 
     Raises:
@@ -153,5 +154,5 @@ def _load_safetensors(path: Path) -> nn.Module:
 
 def read_config(family: str, fields: dict[str, Any]) -> SpectrogramConfig:
     """The configuration of a family from plain values, lists standing for tuples."""
-    config_class = FAMILIES[family][0]
+    config_class: Any = FAMILIES[family][0]
     return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})

@@ -1,6 +1,7 @@
 """V1 ("thin"): a six-level asymmetric U-Net with a one-map transformer after every level."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,9 @@
-"""V2b: V1's wiring with several attention maps, residual scores, convolutional projections and a positional embedding."""
+"""V2b: V1's wiring with several attention maps, residual scores, convolutional projections and a
+positional embedding.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn

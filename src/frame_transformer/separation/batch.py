@@ -18,7 +18,11 @@ from .separator import Separator
 STEMS = ("vocals", "instrumental")
 PLAYLISTS = (".m3u", ".m3u8")
 AUDIO_SUFFIXES = frozenset(
-    [".aac", ".aif", ".aiff", ".alac", ".ape", ".avi", ".flac", ".flv", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpg", ".oga", ".ogg", ".opus", ".wav", ".webm", ".wma", ".wv"]
+    f".{name}"
+    for name in (
+        *("aac", "aif", "aiff", "alac", "ape", "avi", "flac", "flv", "m4a", "m4b", "mka", "mkv", "mov", "mp2", "mp3"),
+        *("mp4", "mpg", "oga", "ogg", "opus", "wav", "webm", "wma", "wv"),
+    )
 )
 # Most file systems end a name at 255 bytes; the stem's temporary name and suffix need some of them.
 MAX_NAME_BYTES = 200

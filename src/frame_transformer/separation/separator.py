@@ -6,7 +6,7 @@ The song is read twice: once for its largest magnitude, by which every window is
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -64,7 +64,9 @@ class _ArrayBlocks:
 
 
 def resolve_device(device: str) -> torch.device:
-    """``"auto"`` is CUDA where there is one, then Apple's MPS, then the CPU. Raises OptionError for one that is absent."""
+    """``"auto"`` is CUDA where there is one, then Apple's MPS, then the CPU. Raises OptionError for
+    one that is absent.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -79,7 +81,8 @@ class Separator:
     Args:
         model: a name, a path, a loaded model, or several of them, which then form an ensemble.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-        window, context: frames kept of each pass and frames of real context on each side; the first model's own when None.
+        window, context: frames kept of each pass and frames of real context on each side; the first model's
+        own when None.
         overlap: share of a window that is blended with the next, 0 to 0.5; 0 is what the original research code did.
         ensemble: how masks of several models are joined. weights: of the models in a mean.
 
@@ -104,7 +107,8 @@ class Separator:
             raise OptionError("no model given")
         loaded = [item if isinstance(item, nn.Module) else load_model(item) for item in chosen]
         self.models = [item.to(self.device).eval() for item in loaded]
-        self.config = config = self.models[0].config
+        self.config: Any = self.models[0].config  # nn.Module types its attributes as modules
+        config: Any = self.config
         signal = ("n_fft", "hop_length", "sample_rate", "in_channels")
         if any(getattr(other.config, key) != getattr(config, key) for other in self.models for key in signal):
             raise OptionError("models of an ensemble must read the same spectrogram (n_fft, hop_length, sample_rate)")
@@ -115,8 +119,8 @@ class Separator:
         self.ensemble = ensemble
         self.weights = torch.tensor(weights or [1.0] * len(self.models), dtype=torch.float32, device=self.device)
         self.weights /= self.weights.sum()
-        self.window = config.window if window is None else window
-        self.context = config.context if context is None else context
+        self.window: int = config.window if window is None else window
+        self.context: int = config.context if context is None else context
         if self.window < 1 or self.context < 0 or not 0 <= overlap <= 0.5:
             raise OptionError("window must be at least 1, context at least 0, overlap between 0 and 0.5")
         self.overlap = round(self.window * overlap)
@@ -191,7 +195,9 @@ class StemStream:
         return self._blocks.warnings
 
     def _spectra(self, stft: StreamingSTFT, record: Callable[[np.ndarray], None]) -> Iterator[Tensor]:
-        """The spectrogram piece by piece, (pairs · 2, n_fft / 2 + 1, frames); ``record`` sees the blocks it came from."""
+        """The spectrogram piece by piece, (pairs · 2, n_fft / 2 + 1, frames); ``record`` sees the
+        blocks it came from.
+        """
         rate = self.separator.config.sample_rate
         resampler = Resampler(self.sample_rate, rate, self.channels)
         for block in self._blocks:
