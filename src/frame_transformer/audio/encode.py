@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -92,7 +92,7 @@ class AudioWriter:
         try:
             self._container = av.open(self._temporary, "w", format=kind.container)
             self._container.metadata.update(tags or {})
-            self._stream: Any = self._container.add_stream(codec, rate=rate, layout=self.layout)
+            self._stream = cast(Any, self._container.add_stream(codec, rate=rate, layout=self.layout))
             if codec == "flac" and bit_depth == "24":
                 self._stream.codec_context.format = "s32"
                 self._stream.codec_context.options = {"bits_per_raw_sample": "24"}

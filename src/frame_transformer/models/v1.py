@@ -38,7 +38,7 @@ class V1(nn.Module):
         features = config.features
         widths = [config.channels * m for m in LADDER]
 
-        def arguments(width: int, bins: int):
+        def arguments(width: int, bins: int) -> tuple[Any, ...]:
             return width, 1, bins, config.heads, config.expansion, "linear", config.dropout
 
         self.input_transformer = EncoderBlock(*arguments(config.in_channels, features))

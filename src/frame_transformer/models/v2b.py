@@ -52,7 +52,7 @@ class V2b(nn.Module):
         features, maps = config.features, config.attention_maps
         widths = [config.channels * m for m in LADDER]
 
-        def arguments(width: int, bins: int):
+        def arguments(width: int, bins: int) -> tuple[Any, ...]:
             return width, maps, bins, config.heads, config.expansion, "convolution", config.dropout
 
         def body(width: int, out: int, bins: int, level: int, stride: tuple[int, int] = (1, 1)) -> ResBlock:
