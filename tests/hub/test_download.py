@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,41 +13,62 @@ import pytest
 from frame_transformer.errors import DownloadError
 from frame_transformer.hub import CARDS, ModelCard, download, is_cached, mega
 
+from .mega_server import KEY, NONCE, Service, meta_mac
+
 PLAIN = random.Random(0).randbytes(700_001)
 
 
-def lyndon_words(length: int, alphabet: str) -> list[str]:
-    """Words of at most `length` letters in order (Duval 1988); those whose length divides it make a de Bruijn sequence."""
-    words, word = [], [-1]
-    while word:
-        word[-1] += 1
-        words.append("".join(alphabet[i] for i in word))
-        word = [word[i % len(word)] for i in range(length)]
-        while word and word[-1] == len(alphabet) - 1:
-            word.pop()
-    return words
+@pytest.fixture
+def service():
+    with Service() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, no proxy, and one attempt without waiting."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("FRAME_TRANSFORMER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(mega, "RETRY_SECONDS", ())
+    return tmp_path / "cache"
+
+
+def words(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(4) for number in numbers)
 
 
 @pytest.mark.parametrize(
-    ("key", "nonce", "size", "expected"),
+    ("key", "nonce", "plain", "expected"),
     [
-        # Published by the tests of the library mega.py (key, nonce and MAC as 32-bit words).
-        ((42,) * 4, (42, 42), 0, (0, 0)),
-        ((42,) * 4, (42, 42), 1, (2360129931, 1443558504)),
-        ((42,) * 4, (42, 42), 1032, (4198782066, 3158337057)),
-        ((42,) * 4, (42, 42), 1024 * 1024 + 6, (1835351575, 533859569)),
-        ((42,) * 4, (42, 42), 10 * 1024 * 1024, (2743041321, 4208803206)),
+        # From the tests of two forks of the library mega.py, where keys and MACs are written as 32-bit words.
+        (words(42, 42, 42, 42), words(42, 42), b"", words(0, 0)),
+        (words(42, 42, 42, 42), words(42, 42), b"a", words(2360129931, 1443558504)),
+        (
+            words(0x01234567, 0x89ABCDEF, 0xFEDCBA98, 0x76543210),
+            words(0xDEADBEEF, 0xCAFEBABE),
+            b"small payload",
+            words(915100996, 2671779104),
+        ),
     ],
 )
-def test_mac_of_another_implementation(key, nonce, size, expected):
-    words = lyndon_words(4, "abcdefghijklmnopqrstuvwxyz")
-    pattern = "".join(word for word in words if 4 % len(word) == 0).encode()
-    plain = (pattern * (size // len(pattern) + 1))[:size]
-    link = mega.Link("", *(b"".join(word.to_bytes(4) for word in part) for part in (key, nonce, expected)))
-    mac = mega.MetaMac(link)
-    for start in range(0, size, 99_991):  # pieces that fit neither blocks nor chunks
+def test_mac_of_another_implementation(key, nonce, plain, expected):
+    mac = mega.MetaMac(mega.Link("", key, nonce, expected))
+    mac.update(plain)
+    assert mac.digest() == expected
+
+
+def test_mac_of_many_chunks():
+    plain = random.Random(1).randbytes(6_000_001)  # beyond the eighth chunk, where they stop growing
+    mac = mega.MetaMac(mega.Link("", KEY, NONCE, b""))
+    for start in range(0, len(plain), 99_991):  # pieces that fit neither blocks nor chunks
         mac.update(plain[start : start + 99_991])
-    assert mac.digest() == link.mac
+    assert mac.digest() == meta_mac(plain)
 
 
 @pytest.mark.parametrize("name", ["v1", "v2b"])

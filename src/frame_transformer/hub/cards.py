@@ -15,7 +15,8 @@ class ModelCard:
 
     Attributes:
         filename: file name in the cache, or in the package where ``url`` is None.
-        url: page that offers the file.
+        url: public mega.nz link with its key, or ``None`` for a file of the package.
+        sha256: of the file, in hexadecimal, where it is known.
     """
 
     name: str
@@ -26,6 +27,7 @@ class ModelCard:
     licence: str
     filename: str
     url: str | None = None
+    sha256: str | None = None
 
 
 CARDS = {
@@ -74,13 +76,14 @@ def cache_folder() -> Path:
     return user_cache_path("frame_transformer")
 
 
-def _path(card: ModelCard) -> Path:
+def card_path(card: ModelCard) -> Path:
+    """Where the card's file is, or will be once it is downloaded."""
     return WEIGHTS / card.filename if card.url is None else cache_folder() / card.filename
 
 
 def is_cached(card: ModelCard) -> bool:
     """Whether the card's file is on this machine."""
-    return _path(card).is_file()
+    return card_path(card).is_file()
 
 
 def locate(card: ModelCard) -> Path:
@@ -89,7 +92,7 @@ def locate(card: ModelCard) -> Path:
     Raises:
         DownloadError: it is not on this machine; the message says where to get it and where to put it.
     """
-    path = _path(card)
+    path = card_path(card)
     if not path.is_file():
         raise DownloadError(f"model {card.name!r} is not on this machine: get {card.url} and save it as {path}")
     return path

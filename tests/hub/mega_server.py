@@ -2,22 +2,19 @@
 
 import base64
 import json
-import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from frame_transformer.hub import ModelCard, mega
+from frame_transformer.hub import ModelCard
 
 KEY = bytes(range(1, 17))
 NONCE = bytes(range(0xF0, 0xF8))
 HANDLE = "C5pGXYYR"
 
 
-def aes(blocks: bytes) -> bytes:
-    return Cipher(algorithms.AES(KEY), modes.ECB()).encryptor().update(blocks)
+aes = Cipher(algorithms.AES(KEY), modes.ECB()).encryptor().update  # each block of 16 bytes by itself
 
 
 def xor(left: bytes, right: bytes) -> bytes:
@@ -110,24 +107,3 @@ class Handler(BaseHTTPRequestHandler):
             content_range = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
             return self.reply(206, service.encrypted[start:], content_range, cut)
         return self.reply(200, service.encrypted, cut=cut)
-
-
-@pytest.fixture
-def service():
-    with Service() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """A cache of its own, no proxy, and one attempt without waiting."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.setenv("FRAME_TRANSFORMER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mega, "RETRY_SECONDS", ())
-    return tmp_path / "cache"
