@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DownloadError
-
 WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
@@ -84,15 +82,3 @@ def card_path(card: ModelCard) -> Path:
 def is_cached(card: ModelCard) -> bool:
     """Whether the card's file is on this machine."""
     return card_path(card).is_file()
-
-
-def locate(card: ModelCard) -> Path:
-    """The card's file.
-
-    Raises:
-        DownloadError: it is not on this machine; the message says where to get it and where to put it.
-    """
-    path = card_path(card)
-    if not path.is_file():
-        raise DownloadError(f"model {card.name!r} is not on this machine: get {card.url} and save it as {path}")
-    return path

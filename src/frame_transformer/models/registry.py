@@ -63,19 +63,20 @@ def list_models() -> list[ModelInfo]:
     ]
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> nn.Module:
-    """A model in eval mode, by name or from a file.
+def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> nn.Module:
+    """A model in eval mode, by name (downloaded on first use) or from a file.
 
     Args:
         name_or_path: a name of :func:`list_models`, a ``.safetensors`` file written by :func:`save_model`, or
         a checkpoint
             of the original research code.
+        progress: called with (bytes so far, bytes in all) during a download.
 
     Raises:
-        ModelError: unknown name, unreadable or foreign file. DownloadError: the weights are not on this machine.
+        ModelError: unknown name, unreadable or foreign file. DownloadError: the weights cannot be had.
     """
     card = hub.CARDS.get(str(name_or_path))
-    path = hub.locate(card) if card is not None else Path(name_or_path)
+    path = hub.download(card, progress) if card is not None else Path(name_or_path)
     if not path.is_file():
         names = ", ".join(hub.CARDS)
         raise ModelError(f"unknown model {str(name_or_path)!r}: it is neither a file nor one of {names}")
