@@ -1,0 +1,136 @@
+"""Which songs there are, what is known of each, and which split it belongs to; nothing is decoded here."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from frame_transformer.errors import FrameTransformerError
+
+AUDIO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in "aac aif aiff flac m4a mka mp3 mp4 oga ogg opus wav webm wma wv".split()  # noqa: SIM905
+)
+STEM_SUFFIX = ".stem.mp4"
+STEM_STREAMS = ("mixture", "drums", "bass", "other", "vocals")
+ACCOMPANIMENT = ("drums", "bass", "other")
+
+Role = Literal["instrumentals", "vocals", "songs", "unlabelled"]
+ROLES: tuple[Role, ...] = ("instrumentals", "vocals", "songs", "unlabelled")
+Split = Literal["train", "validation"]
+
+
+class DataError(FrameTransformerError):
+    """Training data cannot be found, read or used."""
+
+
+@dataclass(frozen=True)
+class AudioFile:
+    """One audio stream of a file: ``stream`` counts the file's audio streams from 0."""
+
+    path: Path
+    stream: int = 0
+
+
+@dataclass(frozen=True)
+class Song:
+    """What is known of one song before decoding.
+
+    ``stems`` maps "instrumental", "vocals", "mixture" or "music" (unlabelled) to the files whose sum it is. A song of
+    role "songs" has two of the first three; with a mixture it is a pair, and the missing stem is the difference.
+    """
+
+    name: str
+    role: Role
+    stems: dict[str, tuple[AudioFile, ...]] = field(hash=False)
+
+    @property
+    def files(self) -> list[AudioFile]:
+        """Every file of the song, in the order of its stems."""
+        return [file for files in self.stems.values() for file in files]
+
+
+def split_of(song: str, validation_share: float = 0.05, seed: int = 0) -> Split:
+    """The split of a song, from its name alone: the same on every machine, and for every stem of that song."""
+    digest = hashlib.blake2b(f"{seed}/{song}".encode(), digest_size=8).digest()
+    return "validation" if int.from_bytes(digest) < validation_share * 2**64 else "train"
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """Every audio file below ``folder`` (by suffix, hidden ones left out), sorted.
+
+    Raises DataError when the folder is missing, unreadable or not a folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give a folder of audio files")
+    found: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
+        ]
+    return sorted(found)
+
+
+def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:
+    """The songs in folders whose role is known, sorted by role and name.
+
+    "instrumentals", "vocals" and "unlabelled" folders hold one song a file. In "songs" folders every folder that holds
+    stems is a song: ``vocals`` with ``instrumental`` or with ``drums``, ``bass`` and ``other`` (MUSDB18-HQ), or
+    ``mixture`` with ``instrumental`` or ``vocals`` (a pair: the missing one is the difference); every ``.stem.mp4``
+    (MUSDB18: streams mixture, drums, bass, other, vocals) is a song too.
+
+    Raises DataError for a missing or unreadable folder.
+    """
+    songs = []
+    for role in ROLES:
+        for folder in map(Path, folders.get(role, ())):
+            paths = audio_files(folder)
+            if role == "songs":
+                songs += _songs_with_stems(folder, paths)
+            else:
+                stem = {"instrumentals": "instrumental", "vocals": "vocals", "unlabelled": "music"}[role]
+                songs += [
+                    Song(path.relative_to(folder).with_suffix("").as_posix(), role, {stem: (AudioFile(path),)})
+                    for path in paths
+                ]
+    return songs
+
+
+def _songs_with_stems(folder: Path, paths: list[Path]) -> list[Song]:
+    songs = []
+    by_parent: dict[Path, dict[str, AudioFile]] = {}
+    for path in paths:
+        if path.name.lower().endswith(STEM_SUFFIX):
+            name = path.relative_to(folder).as_posix()[: -len(STEM_SUFFIX)]
+            parts = {stem: AudioFile(path, stream) for stream, stem in enumerate(STEM_STREAMS)}
+            songs.append(Song(name, "songs", _stems_of(parts)))
+        else:
+            by_parent.setdefault(path.parent, {})[path.stem.lower()] = AudioFile(path)
+    for parent, parts in by_parent.items():
+        if stems := _stems_of(parts):
+            name = parent.name if parent == folder else parent.relative_to(folder).as_posix()
+            songs.append(Song(name, "songs", stems))
+    return songs
+
+
+def _stems_of(parts: Mapping[str, AudioFile]) -> dict[str, tuple[AudioFile, ...]]:
+    """The two stems to decode out of a song's named files; empty if they do not determine both."""
+    stems: dict[str, tuple[AudioFile, ...]] = {}
+    if "instrumental" in parts:
+        stems["instrumental"] = (parts["instrumental"],)
+    elif all(name in parts for name in ACCOMPANIMENT):
+        stems["instrumental"] = tuple(parts[name] for name in ACCOMPANIMENT)
+    if "vocals" in parts:
+        stems["vocals"] = (parts["vocals"],)
+    if len(stems) == 1 and "mixture" in parts:
+        stems["mixture"] = (parts["mixture"],)
+    return stems if len(stems) == 2 else {}

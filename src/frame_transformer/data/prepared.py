@@ -1,0 +1,192 @@
+"""The prepared form: every song decoded once to 44.1 kHz stereo int16, so that reading a crop is one contiguous copy.
+
+One folder a song, `<role>/<name>-<digest>/`:
+
+    song.json               name, role, number of samples, gain applied, sources with size and time of change
+    <stem>.npy              int16, C order `(samples, 2)`; full scale is 32768
+    <stem>.rms.npy          float32 `(seconds,)`: RMS of every second, full scale is 1
+
+`song.json` is written last, so a folder without it is an unfinished one and is made anew.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from frame_transformer import audio
+from frame_transformer.data.catalogue import ROLES, AudioFile, DataError, Role, Song
+from frame_transformer.errors import AudioError
+
+SAMPLE_RATE = 44100
+FULL_SCALE = 32768
+
+
+@dataclass
+class PrepareReport:
+    """What `prepare` did: names of the songs made and of those that were up to date, and why others were skipped."""
+
+    prepared: list[str] = field(default_factory=list)
+    up_to_date: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PreparedSong:
+    """One song in the prepared form. ``stems`` names what can be read: "instrumental", "vocals" or "music"."""
+
+    name: str
+    role: Role
+    samples: int
+    folder: Path
+    stems: tuple[str, ...]
+
+    def crop(self, stem: str, start: int, samples: int) -> np.ndarray:
+        """Samples ``start`` to ``start + samples`` as int16 `(samples, 2)`, a copy; zeros beyond the song's ends.
+
+        Raises DataError when the file has gone since the catalogue was read.
+        """
+        stored = _open(self.folder / f"{stem}.npy")
+        low, high = max(start, 0), min(start + samples, self.samples)
+        if high - low == samples:
+            return np.array(stored[low:high])
+        crop = np.zeros((samples, 2), dtype=np.int16)
+        if high > low:
+            crop[low - start : high - start] = stored[low:high]
+        return crop
+
+    def rms(self, stem: str) -> np.ndarray:
+        """RMS of every second, float32 `(seconds,)`, full scale is 1; the last second may be a shorter one."""
+        return _open(self.folder / f"{stem}.rms.npy")
+
+    def level(self, stem: str) -> float:
+        """The level of the song's loud places in dB below full scale: the 90th percentile of the seconds' RMS."""
+        return float(20 * np.log10(max(np.percentile(self.rms(stem), 90), 1e-5)))
+
+
+@lru_cache(maxsize=8192)
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: prepared audio is missing or damaged; run `data prepare` again") from error
+
+
+def prepare(
+    songs: Iterable[Song],
+    output: Path,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> PrepareReport:
+    """Decodes songs into the prepared form below ``output``; those already there and unchanged are left alone.
+
+    Songs whose files do not decode, or that were deleted meanwhile, are skipped and their reason is reported. Stems
+    that would clip are turned down, all stems of a song by the same gain; shorter stems are padded with zeros.
+    ``progress(done, total, name)`` is called after every song. Raises DataError when ``output`` cannot be written.
+    """
+    songs = list(songs)
+    report = PrepareReport()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for number, song in enumerate(songs, 1):
+            try:
+                made = _prepare_song(song, output)
+                (report.prepared if made else report.up_to_date).append(song.name)
+            except (AudioError, FileNotFoundError) as error:
+                report.skipped[song.name] = str(error)
+            if progress:
+                progress(number, len(songs), song.name)
+    except OSError as error:
+        raise DataError(
+            f"{output}: cannot be written ({error.strerror or error}); free space or choose another folder"
+        ) from error
+    return report
+
+
+def prepared_folder(song: Song, output: Path) -> Path:
+    """Where a song's prepared form lies; two songs of one name but other files never share a folder."""
+    files = "\n".join(f"{stem} {file.path.resolve()} {file.stream}" for stem in song.stems for file in song.stems[stem])
+    digest = hashlib.blake2b(files.encode(), digest_size=6).hexdigest()
+    readable = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in song.name)
+    return output / song.role / f"{readable[:80].strip('.')}-{digest}"
+
+
+def _prepare_song(song: Song, output: Path) -> bool:
+    folder = prepared_folder(song, output)
+    sources = [_source(file) for file in song.files]
+    description = folder / "song.json"
+    if description.exists() and json.loads(description.read_text())["sources"] == sources:
+        return False
+    stems = _decode_stems(song)
+    samples = max(stem.shape[1] for stem in stems.values())
+    peak = max(float(np.abs(stem).max()) for stem in stems.values())
+    gain = min(1.0, (FULL_SCALE - 1) / FULL_SCALE / max(peak, 1e-9))
+    partial = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, stem in stems.items():
+        stored = np.zeros((samples, 2), dtype=np.int16)
+        np.rint(stem.T * (gain * FULL_SCALE), out=stored[: stem.shape[1]], casting="unsafe")
+        np.save(partial / f"{name}.npy", stored)
+        np.save(partial / f"{name}.rms.npy", rms_per_second(stored))
+    fields = {"name": song.name, "role": song.role, "samples": samples, "gain": gain, "stems": list(stems)}
+    (partial / "song.json").write_text(json.dumps(fields | {"sources": sources}, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+    return True
+
+
+def _source(file: AudioFile) -> dict:
+    status = file.path.stat()
+    return {"path": str(file.path), "stream": file.stream, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _decode_stems(song: Song) -> dict[str, np.ndarray]:
+    stems = {name: _sum([_decode(file) for file in files]) for name, files in song.stems.items()}
+    if "mixture" in stems:
+        mixture = stems.pop("mixture")
+        known = next(iter(stems))
+        stems["vocals" if known == "instrumental" else "instrumental"] = _sum([mixture, -stems[known]])
+    return stems
+
+
+def _decode(file: AudioFile) -> np.ndarray:
+    return audio.decode(file.path, sample_rate=SAMPLE_RATE, channels=2)[0]
+
+
+def _sum(stems: list[np.ndarray]) -> np.ndarray:
+    total = np.zeros((2, max(stem.shape[1] for stem in stems)), dtype=np.float32)
+    for stem in stems:
+        total[:, : stem.shape[1]] += stem
+    return total
+
+
+def rms_per_second(samples: np.ndarray) -> np.ndarray:
+    """RMS of every second of int16 `(samples, 2)` at 44.1 kHz: float32 `(seconds,)`, full scale is 1."""
+    starts = range(0, len(samples), SAMPLE_RATE)
+    seconds = (samples[start : start + SAMPLE_RATE].astype(np.float32) / FULL_SCALE for start in starts)
+    return np.array([np.sqrt(np.mean(second**2)) for second in seconds], dtype=np.float32)
+
+
+def read_prepared(folder: Path) -> list[PreparedSong]:
+    """The finished songs below a folder that `prepare` wrote, sorted by role and name.
+
+    Raises DataError when the folder is missing or holds no prepared song.
+    """
+    songs = sorted(_read_songs(folder), key=lambda song: (ROLES.index(song.role), song.name, song.folder.name))
+    if not songs:
+        raise DataError(f"{folder}: holds no prepared songs; run `frame-transformer data prepare` first")
+    return songs
+
+
+def _read_songs(folder: Path) -> Iterator[PreparedSong]:
+    for path in folder.glob("*/*/song.json"):
+        if path.parent.name.startswith("."):
+            continue
+        fields = json.loads(path.read_text())
+        yield PreparedSong(fields["name"], fields["role"], fields["samples"], path.parent, tuple(fields["stems"]))
