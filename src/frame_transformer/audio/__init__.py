@@ -1,8 +1,8 @@
 """Decoding, encoding, resampling and spectrograms; knows no models."""
 
-from .decode import AudioInfo, AudioReader, decode
-from .encode import FORMATS, AudioWriter
-from .resample import Resampler
+from .decode import AudioInfo, AudioReader, decode, probe, remix
+from .encode import FORMATS, AudioWriter, mux_video
+from .resample import Resampler, resample, resampled_length
 from .stft import StreamingISTFT, StreamingSTFT
 
 __all__ = [
@@ -14,4 +14,9 @@ __all__ = [
     "StreamingISTFT",
     "StreamingSTFT",
     "decode",
+    "mux_video",
+    "probe",
+    "remix",
+    "resample",
+    "resampled_length",
 ]

@@ -1,21 +1,45 @@
-"""Resampling of a stream with soxr, delay compensated."""
+"""Sample-rate conversion with soxr, streaming, with an output length that depends on the input length alone."""
 
 import numpy as np
 import soxr
 
 
-class Resampler:
-    """Resamples (channels, samples) blocks from ``in_rate`` to ``out_rate`` (Hz); equal rates pass through."""
+def resampled_length(samples: int, in_rate: int, out_rate: int) -> int:
+    """Samples that `samples` samples at `in_rate` Hz become at `out_rate` Hz: the exact quotient, rounded up."""
+    return -(-samples * out_rate // in_rate)
 
-    def __init__(self, in_rate: float, out_rate: float, channels: int):
-        self._stream = (
-            None if in_rate == out_rate else soxr.ResampleStream(in_rate, out_rate, channels, dtype="float32")
-        )
+
+class Resampler:
+    """Streaming converter from `in_rate` to `out_rate` (Hz) for blocks of shape `(channels, samples)`.
+
+    However the input is cut into blocks, the output is the same and has `resampled_length` samples in all.
+    Equal rates pass blocks through untouched.
+    """
+
+    def __init__(self, in_rate: int, out_rate: int, channels: int) -> None:
+        self.in_rate, self.out_rate, self.channels = in_rate, out_rate, channels
+        self._stream = soxr.ResampleStream(in_rate, out_rate, channels, dtype="float32", quality="VHQ")
+        self._read = self._written = 0
 
     def process(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """float32 (channels, samples) → what of the output is ready; ``last`` flushes the rest."""
-        if self._stream is None:
+        """Convert float32 `(channels, samples)`; the result may be empty until enough input came.
+
+        `last=True` ends the stream and returns everything that was held back.
+        """
+        if self.in_rate == self.out_rate:
             return block
-        return (
-            self._stream.resample_chunk(np.ascontiguousarray(block.T, np.float32), last=last).reshape(-1, len(block)).T
-        )
+        self._read += block.shape[1]
+        output = self._stream.resample_chunk(np.ascontiguousarray(block.T, dtype=np.float32), last=last).T
+        # soxr rounds the end of the stream to the nearest sample; we promise the next whole one.
+        total = resampled_length(self._read, self.in_rate, self.out_rate)
+        if self._written + output.shape[1] > total:
+            output = output[:, : total - self._written]
+        elif last:
+            output = np.pad(output, ((0, 0), (0, total - self._written - output.shape[1])))
+        self._written += output.shape[1]
+        return np.ascontiguousarray(output)
+
+
+def resample(x: np.ndarray, in_rate: int, out_rate: int) -> np.ndarray:
+    """Convert float32 `(channels, samples)` from `in_rate` to `out_rate` Hz at once."""
+    return Resampler(in_rate, out_rate, x.shape[0]).process(x, last=True)
