@@ -1,9 +1,9 @@
 """Training data: catalogues of songs, their prepared form, random crops and VoxAug."""
 
-from frame_transformer.data.catalogue import DataError, Song, discover, split_of
-from frame_transformer.data.crops import CropConfig, CropDataset, CropSampler
-from frame_transformer.data.prepared import PreparedSong, prepare, read_prepared
-from frame_transformer.data.voxaug import Effect, StemEffects, VoxAug, VoxAugConfig
+from .catalogue import DataError, Song, discover, split_of
+from .crops import CropConfig, CropDataset, CropSampler
+from .prepared import PreparedSong, prepare, read_prepared
+from .voxaug import Effect, StemEffects, VoxAug, VoxAugConfig
 
 __all__ = [
     "CropConfig",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SAMPLE_RATE = 44100
+from .reading import SAMPLE_RATE
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from frame_transformer.errors import FrameTransformerError
+from ..errors import FrameTransformerError
 
 AUDIO_SUFFIXES = frozenset(
     f".{name}"

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from frame_transformer.data.catalogue import DataError
-from frame_transformer.data.prepared import SAMPLE_RATE, PreparedSong
+from .catalogue import DataError
+from .prepared import PreparedSong
+from .reading import SAMPLE_RATE
 
 
 class Crop(TypedDict):

@@ -20,11 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from frame_transformer import audio
-from frame_transformer.data.catalogue import ROLES, AudioFile, DataError, Role, Song
-from frame_transformer.errors import AudioError
+from ..errors import AudioError
+from .catalogue import ROLES, AudioFile, DataError, Role, Song
+from .reading import SAMPLE_RATE, read
 
-SAMPLE_RATE = 44100
 FULL_SCALE = 32768
 
 
@@ -147,16 +146,12 @@ def _source(file: AudioFile) -> dict:
 
 
 def _decode_stems(song: Song) -> dict[str, np.ndarray]:
-    stems = {name: _sum([_decode(file) for file in files]) for name, files in song.stems.items()}
+    stems = {name: _sum([read(file) for file in files]) for name, files in song.stems.items()}
     if "mixture" in stems:
         mixture = stems.pop("mixture")
         known = next(iter(stems))
         stems["vocals" if known == "instrumental" else "instrumental"] = _sum([mixture, -stems[known]])
     return stems
-
-
-def _decode(file: AudioFile) -> np.ndarray:
-    return audio.decode(file.path, sample_rate=SAMPLE_RATE, channels=2)[0]
 
 
 def _sum(stems: list[np.ndarray]) -> np.ndarray:

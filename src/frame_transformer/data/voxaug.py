@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from frame_transformer.data import augment
-from frame_transformer.data.augment import Noise, amplitude
-from frame_transformer.data.prepared import FULL_SCALE
+from . import augment
+from .augment import Noise, amplitude
+from .prepared import FULL_SCALE
 
 Range = tuple[float, float]
 
