@@ -1,18 +1,25 @@
 """Augmentations as batched torch operations on `(batch, channels, samples)`.
 
-Every operation takes the audio, one tensor `(batch,)` for each range of its `Effect`, and a `Noise` source; it returns
-audio of the same shape, except `speed`. Nothing in here draws whether or how strongly it applies: VoxAug does.
+An effect takes the audio, one tensor `(batch,)` for each range of its `Effect`, and a `Noise` source; it returns audio
+of the same shape. `retime` changes the length and works crop by crop. Whether and how strongly they apply is VoxAug's.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .reading import SAMPLE_RATE
+
+STFT_SIZE = 2048
+STFT_HOP = 512
+MARGIN = 512
 
 
 @dataclass(frozen=True)
@@ -115,27 +122,136 @@ def distortion(x: Tensor, drive: Tensor, bias: Tensor, noise: Noise) -> Tensor:
     return keep_level(torch.tanh(scaled + offset) - torch.tanh(offset), x)
 
 
-def speed(x: Tensor, ratio: Tensor, samples: int) -> Tensor:
-    """Plays faster (``ratio`` > 1) or slower, pitch and time together: `(batch, channels, n)` to `(…, samples)`.
+def dynamics(x: Tensor, exponent: Tensor, noise: Noise) -> Tensor:
+    """Compresses (``exponent`` < 0) or expands the dynamic range: gain = (envelope / mean level) ** exponent.
 
-    Resampled in the frequency domain; ``n`` must be at least ``samples · ratio``.
+    The envelope is the RMS of both channels over 50 ms; the gain stays within 20 dB.
     """
-    out = x.new_empty(*x.shape[:2], samples)
-    for row, factor in enumerate(ratio.tolist()):
-        source = min(fast_length(round(samples * factor)), x.shape[-1])
-        spectrum = torch.fft.rfft(x[row, :, :source])[:, : samples // 2 + 1]
-        out[row] = torch.fft.irfft(spectrum, n=samples) * (samples / source)
-    return out
+    energy = x.square().mean(dim=1, keepdim=True)
+    step = SAMPLE_RATE // 100
+    envelope = functional.avg_pool1d(energy, 5 * step, stride=step, padding=2 * step, count_include_pad=False)
+    envelope = functional.interpolate(envelope, size=x.shape[-1], mode="linear")
+    relative = (envelope / energy.mean(dim=2, keepdim=True).clamp_min(1e-12)).clamp(1e-4, 1e4)
+    return keep_level(x * (relative ** (exponent[:, None, None] / 2)).clamp(0.1, 10), x)
 
 
+def emphasis(x: Tensor, coefficient: Tensor, noise: Noise) -> Tensor:
+    """Pre-emphasis 1 - a z^-1 for a coefficient a > 0, its inverse (de-emphasis) with -a for a < 0."""
+    samples = x.shape[-1]
+    delay = torch.exp(torch.arange(samples // 2 + 1, device=x.device) * (-2j * math.pi / samples))
+    response = 1 - coefficient.abs()[:, None] * delay
+    response = torch.where(coefficient[:, None] > 0, response, 1 / response)
+    return keep_level(torch.fft.irfft(torch.fft.rfft(x) * response[:, None], n=samples), x)
+
+
+def multiplicative_noise(x: Tensor, deviation: Tensor, noise: Noise) -> Tensor:
+    """Every bin of the spectrogram, alike in both channels, times 1 + normal noise of that standard deviation."""
+    spectrum = _stft(x)
+    factor = 1 + noise.normal(*spectrum.shape[-2:]) * deviation[:, None, None]
+    return _istft(spectrum * factor[:, None], x.shape[-1])
+
+
+def phase_noise(x: Tensor, deviation: Tensor, noise: Noise) -> Tensor:
+    """Turns the phase of every bin of the spectrogram, alike in both channels, by normal noise in radians."""
+    spectrum = _stft(x)
+    turn = noise.normal(*spectrum.shape[-2:]) * deviation[:, None, None]
+    return _istft(spectrum * torch.polar(torch.ones_like(turn), turn)[:, None], x.shape[-1])
+
+
+def time_mask(x: Tensor, seconds: Tensor, noise: Noise) -> Tensor:
+    """Silences one span of that length, faded over 10 ms (after SpecAugment, Park et al. 2019, section 2)."""
+    samples = x.shape[-1]
+    half = seconds * SAMPLE_RATE / 2
+    centre = noise.uniform(1)[:, 0] * samples
+    distance = (torch.arange(samples, device=x.device) - centre[:, None]).abs() - half[:, None]
+    return x * (distance / (SAMPLE_RATE / 100)).clamp(0, 1)[:, None]
+
+
+def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
+    """Takes out one band of that width, centred log-uniformly from 60 Hz to 16 kHz (after SpecAugment)."""
+    samples = x.shape[-1]
+    frequencies = torch.arange(samples // 2 + 1, device=x.device) * (SAMPLE_RATE / samples)
+    centre = math.log2(60) + noise.uniform(1) * math.log2(16000 / 60)
+    distance = (frequencies.clamp_min(1).log2() - centre).abs() - octaves[:, None] / 2
+    return torch.fft.irfft(torch.fft.rfft(x) * (distance * 10).clamp(0, 1)[:, None], n=samples)
+
+
+def retime(x: Tensor, tempo: float, pitch: float, samples: int) -> Tensor:
+    """Changes the tempo and pitch of one crop, both as ratios: `(channels, n)` to `(channels, samples)`.
+
+    ``n`` must be at least `retime_length`. Equal ratios resample only; others go through the phase vocoder.
+    """
+    rate = tempo / pitch
+    if rate == 1:
+        return resample(x, pitch, samples)
+    return phase_vocoder(resample(x, pitch, round(samples * rate) + 2 * STFT_SIZE), rate, samples)
+
+
+def retime_length(samples: int, tempo: float, pitch: float) -> int:
+    """How many samples `retime` needs to make ``samples``."""
+    if tempo == pitch:
+        return _resample_source(samples, pitch)
+    return _resample_source(round(samples * tempo / pitch) + 2 * STFT_SIZE, pitch)
+
+
+def resample(x: Tensor, ratio: float, samples: int) -> Tensor:
+    """Plays ``ratio`` times as fast, pitch and time together, in the frequency domain: `(…, n)` to `(…, samples)`.
+
+    The ratio met is up to 1.6 % higher, because only lengths with fast Fourier transforms are used.
+    """
+    if ratio == 1:
+        return x[..., :samples]
+    # The transform takes the sound for periodic; the jump from its end to its start rings in the margins, cut off here.
+    length = samples + 2 * MARGIN
+    source = _resample_source(samples, ratio)
+    spectrum = torch.fft.rfft(x[..., :source])[..., : length // 2 + 1]
+    return torch.fft.irfft(spectrum, n=length)[..., MARGIN : MARGIN + samples] * (length / source)
+
+
+def _resample_source(samples: int, ratio: float) -> int:
+    return samples if ratio == 1 else fast_length(round((samples + 2 * MARGIN) * ratio))
+
+
+def phase_vocoder(x: Tensor, rate: float, samples: int) -> Tensor:
+    """Plays ``rate`` times as fast at the same pitch: `(channels, n)` to `(channels, samples)`.
+
+    Flanagan & Golden 1966, in the form of Laroche & Dolson 1999 without phase locking. The phase is followed on the
+    sum of the channels and all are turned alike, which keeps the stereo image.
+    """
+    spectrum = _stft(x)
+    middle = spectrum.sum(dim=0)
+    frames = samples // STFT_HOP + 1
+    # The frames at both ends hold mirrored sound, whose phases would stay wrong: begin after them.
+    position = STFT_SIZE // STFT_HOP // 2 + torch.arange(frames, device=x.device) * rate
+    left = position.long()
+    weight = position - left
+    advance = (middle[:, left + 1] * middle[:, left].conj()).angle()
+    phase = torch.cumsum(torch.cat([middle[:, left[:1]].angle(), advance[:, :-1]], dim=1), dim=1)
+    turn = phase - middle[:, left].angle()
+    magnitude = spectrum[..., left].abs() * (1 - weight) + spectrum[..., left + 1].abs() * weight
+    return _istft(torch.polar(magnitude, spectrum[..., left].angle() + turn), samples)
+
+
+def _stft(x: Tensor) -> Tensor:
+    window = torch.hann_window(STFT_SIZE, device=x.device)
+    flat = torch.stft(x.reshape(-1, x.shape[-1]), STFT_SIZE, STFT_HOP, window=window, return_complex=True)
+    return flat.reshape(*x.shape[:-1], *flat.shape[1:])
+
+
+def _istft(spectrum: Tensor, samples: int) -> Tensor:
+    window = torch.hann_window(STFT_SIZE, device=spectrum.device)
+    flat = torch.istft(spectrum.reshape(-1, *spectrum.shape[-2:]), STFT_SIZE, STFT_HOP, window=window, length=samples)
+    return flat.reshape(*spectrum.shape[:-2], samples)
+
+
+@lru_cache
 def fast_length(samples: int) -> int:
-    """The next length whose only prime factors are 2, 3 and 5, for which FFTs are fast."""
+    """The next length without prime factors above 7, for which Fourier transforms are fast."""
     best = 2 ** math.ceil(math.log2(samples))
-    for fives in range(8):
-        for threes in range(12):
-            factor = 5**fives * 3**threes
-            if factor < best:
-                best = min(best, factor * 2 ** max(0, math.ceil(math.log2(samples / factor))))
+    for sevens, fives, threes in product(range(7), range(8), range(12)):
+        odd = 7**sevens * 5**fives * 3**threes
+        if odd < best:
+            best = min(best, odd * 2 ** max(0, math.ceil(math.log2(samples / odd))))
     return best
 
 

@@ -19,6 +19,12 @@ ACCOMPANIMENT = ("drums", "bass", "other")
 
 Role = Literal["instrumentals", "vocals", "songs", "unlabelled"]
 ROLES: tuple[Role, ...] = ("instrumentals", "vocals", "songs", "unlabelled")
+FOLDER_ROLES: dict[str, Role] = {
+    **{role: role for role in ROLES},
+    "stems": "songs",
+    "pairs": "songs",
+    "music": "unlabelled",
+}
 Split = Literal["train", "validation"]
 
 
@@ -28,10 +34,10 @@ class DataError(FrameTransformerError):
 
 @dataclass(frozen=True)
 class AudioFile:
-    """One audio stream of a file: ``stream`` counts the file's audio streams from 0."""
+    """An audio file, or audio stream number ``stream`` (from 0) of one that holds several stems."""
 
     path: Path
-    stream: int = 0
+    stream: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,17 @@ class Song:
 
     ``stems`` maps "instrumental", "vocals", "mixture" or "music" (unlabelled) to the files whose sum it is. A song of
     role "songs" has two of the first three; with a mixture it is a pair, and the missing stem is the difference.
+    Songs of one ``group`` (the name, unless a scan finds the same music twice) always share a split.
     """
 
     name: str
     role: Role
     stems: dict[str, tuple[AudioFile, ...]] = field(hash=False)
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.group:
+            object.__setattr__(self, "group", self.name)
 
     @property
     def files(self) -> list[AudioFile]:
@@ -52,10 +64,16 @@ class Song:
         return [file for files in self.stems.values() for file in files]
 
 
-def split_of(song: str, validation_share: float = 0.05, seed: int = 0) -> Split:
-    """The split of a song, from its name alone: the same on every machine, and for every stem of that song."""
-    digest = hashlib.blake2b(f"{seed}/{song}".encode(), digest_size=8).digest()
-    return "validation" if int.from_bytes(digest) < validation_share * 2**64 else "train"
+def split_of(group: str, validation_share: float = 0.05, seed: int = 0) -> Split:
+    """The split of a song, from the name of its group alone: the same on every machine, and for every stem of it.
+
+    What lies in a folder "validation" or "test" (as in MUSDB18) is never trained on; what lies in "train" always is.
+    """
+    top = group.split("/")[0].lower()
+    if top in ("validation", "test"):
+        return "validation"
+    digest = hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest()
+    return "validation" if top != "train" and int.from_bytes(digest) < validation_share * 2**64 else "train"
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -78,6 +96,20 @@ def audio_files(folder: Path) -> list[Path]:
             if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
         ]
     return sorted(found)
+
+
+def roles_in(folder: Path) -> dict[Role, list[Path]]:
+    """The roles of a data folder's subfolders, by their names (`FOLDER_ROLES`).
+
+    A folder without such subfolders holds songs with stems if any are found in it, else unlabelled music. Raises
+    DataError for a missing or unreadable folder.
+    """
+    paths = audio_files(folder)
+    roles: dict[Role, list[Path]] = {}
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and child.name.lower() in FOLDER_ROLES:
+            roles.setdefault(FOLDER_ROLES[child.name.lower()], []).append(child)
+    return roles or {"songs" if _songs_with_stems(folder, paths) else "unlabelled": [folder]}
 
 
 def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:

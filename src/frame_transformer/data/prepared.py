@@ -2,7 +2,7 @@
 
 One folder a song, `<role>/<name>-<digest>/`:
 
-    song.json               name, role, number of samples, gain applied, sources with size and time of change
+    song.json               name, role, group, number of samples, gain applied, sources with size and time of change
     <stem>.npy              int16, C order `(samples, 2)`; full scale is 32768
     <stem>.rms.npy          float32 `(seconds,)`: RMS of every second, full scale is 1
 
@@ -29,11 +29,11 @@ FULL_SCALE = 32768
 
 @dataclass
 class PrepareReport:
-    """What `prepare` did: names of the songs made and of those that were up to date, and why others were skipped."""
+    """What `prepare` did: the names of songs made and of those up to date; the names of others and why not."""
 
     prepared: list[str] = field(default_factory=list)
     up_to_date: list[str] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class PreparedSong:
     samples: int
     folder: Path
     stems: tuple[str, ...]
+    group: str
 
     def crop(self, stem: str, start: int, samples: int) -> np.ndarray:
         """Samples ``start`` to ``start + samples`` as int16 `(samples, 2)`, a copy; zeros beyond the song's ends.
@@ -96,8 +97,8 @@ def prepare(
             try:
                 made = _prepare_song(song, output)
                 (report.prepared if made else report.up_to_date).append(song.name)
-            except (AudioError, FileNotFoundError) as error:
-                report.skipped[song.name] = str(error)
+            except (AudioError, DataError) as error:
+                report.skipped.append((song.name, str(error)))
             if progress:
                 progress(number, len(songs), song.name)
     except OSError as error:
@@ -119,8 +120,12 @@ def _prepare_song(song: Song, output: Path) -> bool:
     folder = prepared_folder(song, output)
     sources = [_source(file) for file in song.files]
     description = folder / "song.json"
-    if description.exists() and json.loads(description.read_text())["sources"] == sources:
-        return False
+    if description.exists():
+        fields = json.loads(description.read_text())
+        if fields["sources"] == sources:
+            if fields["group"] != song.group:
+                _write_json(description, fields | {"group": song.group})
+            return False
     stems = _decode_stems(song)
     samples = max(stem.shape[1] for stem in stems.values())
     peak = max(float(np.abs(stem).max()) for stem in stems.values())
@@ -133,15 +138,24 @@ def _prepare_song(song: Song, output: Path) -> bool:
         np.rint(stem.T * (gain * FULL_SCALE), out=stored[: stem.shape[1]], casting="unsafe")
         np.save(partial / f"{name}.npy", stored)
         np.save(partial / f"{name}.rms.npy", rms_per_second(stored))
-    fields = {"name": song.name, "role": song.role, "samples": samples, "gain": gain, "stems": list(stems)}
-    (partial / "song.json").write_text(json.dumps(fields | {"sources": sources}, indent=1) + "\n")
+    fields = {"name": song.name, "role": song.role, "group": song.group, "samples": samples, "gain": gain}
+    _write_json(partial / "song.json", fields | {"stems": list(stems), "sources": sources})
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
     return True
 
 
+def _write_json(path: Path, content: dict) -> None:
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+
+
 def _source(file: AudioFile) -> dict:
-    status = file.path.stat()
+    try:
+        status = file.path.stat()
+    except OSError as error:
+        raise DataError(f"{file.path}: was deleted or became unreadable ({error.strerror})") from error
     return {"path": str(file.path), "stream": file.stream, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
@@ -184,4 +198,11 @@ def _read_songs(folder: Path) -> Iterator[PreparedSong]:
         if path.parent.name.startswith("."):
             continue
         fields = json.loads(path.read_text())
-        yield PreparedSong(fields["name"], fields["role"], fields["samples"], path.parent, tuple(fields["stems"]))
+        yield PreparedSong(
+            name=fields["name"],
+            role=fields["role"],
+            samples=fields["samples"],
+            folder=path.parent,
+            stems=tuple(fields["stems"]),
+            group=fields["group"],
+        )

@@ -32,9 +32,15 @@ class Effect:
 class StemEffects:
     """The effects on one stem, in the order in which they apply; the operations are those of `augment` by name."""
 
+    multiplicative_noise: Effect = Effect(0.03, ((0.02, 0.2),))  # standard deviation of a bin's gain
+    phase_noise: Effect = Effect(0.03, ((0.05, 0.5),))  # radians
+    dynamics: Effect = Effect(0.1, ((-0.5, 0.3),))  # negative compresses, positive expands
+    emphasis: Effect = Effect(0.05, ((-0.6, 0.6),))  # pre-emphasis coefficient; negative de-emphasises
     random_eq: Effect = Effect(0.3, ((1.0, 6.0),))  # standard deviation of the response, dB
     distortion: Effect = Effect(0.05, ((-6.0, 12.0), (0.0, 0.5)))  # drive dB, bias
     reverb: Effect = Effect(0.05, ((0.3, 2.5), (-24.0, -9.0)))  # seconds, wet dB
+    time_mask: Effect = Effect(0.05, ((0.1, 1.0),))  # seconds
+    frequency_mask: Effect = Effect(0.05, ((0.2, 1.5),))  # octaves
     width: Effect = Effect(0.2, ((0.0, 1.5),))  # factor of the side signal
     balance: Effect = Effect(0.2, ((-6.0, 6.0),))  # left above right, dB
     channel_swap: Effect = Effect(0.5)
@@ -47,9 +53,10 @@ class VoxAugConfig:
     """How crops are augmented and mixed.
 
     ``vocals_level`` is the level (dB) of the vocals' song over the instrumental's song in a mix of two songs, measured
-    at the loud places of each; ``aligned_level`` the change of a song's own balance. ``speed`` acts on time and pitch
-    together, alike on both stems of an aligned crop. ``presence_threshold`` (dB, relative to the RMS of the crop's
-    mixture) is the level above which a frame counts as holding vocals.
+    at the loud places of each; ``aligned_level`` the change of a song's own balance. ``speed`` (ratio) changes tempo
+    and pitch together, ``time_stretch`` (ratio) the tempo alone, ``pitch_shift`` (semitones) the pitch alone; they act
+    alike on both stems of an aligned crop. ``presence_threshold`` (dB, relative to the RMS of the crop's mixture) is
+    the level above which a frame counts as holding vocals.
     """
 
     instrumental: StemEffects = StemEffects()
@@ -59,6 +66,8 @@ class VoxAugConfig:
         reverb=Effect(0.3, ((0.3, 2.5), (-24.0, -6.0))),
     )
     speed: Effect = Effect(0.3, ((0.9, 1.1),))
+    time_stretch: Effect = Effect(0.05, ((0.9, 1.1),))
+    pitch_shift: Effect = Effect(0.05, ((-2.0, 2.0),))
     vocals_level: Range = (-10.0, 5.0)
     aligned_level: Range = (-4.0, 4.0)
     mixture_level: Range = (-6.0, 3.0)
@@ -77,9 +86,16 @@ class VoxAug:
     @property
     def read_samples(self) -> int:
         """How many samples a crop must have so that speeding up does not run out of them."""
-        if not self.config.speed.probability:
-            return self.samples
-        return augment.fast_length(round(self.samples * max(1.0, self.config.speed.ranges[0][1])))
+        speed, stretch, shift = (
+            (neutral, *effect.ranges[0]) if effect.probability else (neutral,)
+            for effect, neutral in zip(self._time_effects, (1.0, 1.0, 0.0), strict=True)
+        )
+        tempo, pitches = max(speed) * max(stretch), [max(speed) * 2 ** (semitones / 12) for semitones in shift]
+        return max(augment.retime_length(self.samples, tempo, pitch) for pitch in pitches)
+
+    @property
+    def _time_effects(self) -> tuple[Effect, Effect, Effect]:
+        return self.config.speed, self.config.time_stretch, self.config.pitch_shift
 
     @torch.no_grad()
     def __call__(self, crops: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,8 +111,8 @@ class VoxAug:
         vocals = crops["vocals"].float() / FULL_SCALE
         device = instrumental.device
         apart = [seed + (0 if both else 1) for seed, both in zip(seeds, aligned, strict=True)]
-        instrumental = self._effects(self._speed(instrumental, seeds), self.config.instrumental, seeds, 1)
-        vocals = self._effects(self._speed(vocals, apart), self.config.vocals, seeds, 2)
+        instrumental = self._effects(self._retime(instrumental, seeds), self.config.instrumental, seeds, 1)
+        vocals = self._effects(self._retime(vocals, apart), self.config.vocals, seeds, 2)
 
         levels = np.stack([np.random.default_rng([seed, 3]).random(3) for seed in seeds])
         over = np.asarray(crops["level_gap"]) + _within(levels[:, 0], self.config.vocals_level)
@@ -118,12 +134,18 @@ class VoxAug:
             "songs": crops["songs"],
         }
 
-    def _speed(self, x: Tensor, seeds: list[int]) -> Tensor:
-        rows, values = _draw(self.config.speed, seeds, 0, 0)
-        out = x[..., : self.samples].clone()
-        if len(rows):
-            out[rows] = augment.speed(x[rows], values[0], self.samples)
-        return out
+    def _retime(self, x: Tensor, seeds: list[int]) -> Tensor:
+        tempo, pitch = np.ones(len(seeds)), np.ones(len(seeds))
+        for number, effect in enumerate(self._time_effects):
+            rows, values = _draw(effect, seeds, 0, number)
+            if len(rows):
+                value = values[0].double().numpy()
+                tempo[rows] *= value if number < 2 else 1
+                pitch[rows] *= (value, 1, 2 ** (value / 12))[number]
+        if (tempo == 1).all() and (pitch == 1).all():
+            return x[..., : self.samples].contiguous()
+        ratios = zip(tempo.tolist(), pitch.tolist(), strict=True)
+        return torch.stack([augment.retime(crop, *pair, self.samples) for crop, pair in zip(x, ratios, strict=True)])
 
     def _effects(self, x: Tensor, effects: StemEffects, seeds: list[int], stem: int) -> Tensor:
         for number, field in enumerate(fields(effects)):
