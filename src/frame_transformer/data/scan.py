@@ -1,0 +1,309 @@
+"""An index of audio files: what each holds, which are the same music, and what should not be trained on.
+
+Loudness is the integrated loudness of ITU-R BS.1770-4. Near duplicates share landmarks (pairs of spectral peaks; Wang,
+"An industrial-strength audio search algorithm", ISMIR 2003), of which every file keeps a bottom-k sketch (Broder 1997).
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..audio import probe
+from ..errors import AudioError
+from .catalogue import AudioFile, DataError, Song
+from .reading import SAMPLE_RATE, read
+
+INDEX_FORMAT = 1
+SILENCE_DB = -60.0
+SKETCH_SIZE = 256
+NEAR_DUPLICATE_SHARE = 0.08
+SAVE_EVERY = 50
+
+VocalsDetector = Callable[[np.ndarray], float]
+"""Takes float32 `(2, samples)` at 44.1 kHz; returns the level of vocals in it, in dB relative to the whole."""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What is known of one file; the fields from ``duration`` (seconds) on are None if it does not decode (``error``).
+
+    ``sample_rate`` (Hz) and ``channels`` are the file's own. ``peak`` is in dB relative to full scale, ``loudness`` in
+    LUFS; both are at least -120. ``content`` is a hash of the decoded sound, so tags and container do not matter.
+    ``landmarks`` is the sketch for near duplicates. ``vocals_level`` is None unless a detector was given.
+    """
+
+    path: str
+    stream: int | None
+    size: int
+    mtime_ns: int
+    error: str | None = None
+    duration: float | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    codec: str | None = None
+    peak: float | None = None
+    loudness: float | None = None
+    content: str | None = None
+    landmarks: tuple[int, ...] = ()
+    vocals_level: float | None = None
+
+    @property
+    def file(self) -> AudioFile:
+        return AudioFile(Path(self.path), self.stream)
+
+    @property
+    def silent(self) -> bool:
+        """Decodes, but never rises above -60 dB."""
+        return self.peak is not None and self.peak <= SILENCE_DB
+
+
+@dataclass
+class Index:
+    """The records of a scan, in the order of the files."""
+
+    records: list[FileRecord] = field(default_factory=list)
+
+    def failures(self) -> list[FileRecord]:
+        """Files that do not decode."""
+        return [record for record in self.records if record.error]
+
+    def silent(self) -> list[FileRecord]:
+        """Files that hold nothing but silence."""
+        return [record for record in self.records if record.silent]
+
+    def with_vocals(self, threshold: float = -20.0) -> list[FileRecord]:
+        """Files in which the detector heard vocals above ``threshold`` dB; meant for those called instrumentals."""
+        return [
+            record for record in self.records if record.vocals_level is not None and record.vocals_level > threshold
+        ]
+
+    def duplicates(self) -> list[list[FileRecord]]:
+        """Groups of files with the same decoded sound."""
+        groups = defaultdict(list)
+        for record in self.records:
+            if record.content and not record.silent:
+                groups[record.content].append(record)
+        return [group for group in groups.values() if len(group) > 1]
+
+    def near_duplicates(self, share: float = NEAR_DUPLICATE_SHARE) -> list[list[FileRecord]]:
+        """Groups of files with at least ``share`` of their landmarks in common: other encodings, levels or cuts of the
+        same music, a mixture and its instrumental. Exact duplicates are among them."""
+        holders = defaultdict(list)
+        for number, record in enumerate(self.records):
+            for landmark in record.landmarks:
+                holders[landmark].append(number)
+        # A landmark that very many files have is a steady tone, not music, and would cost a square of pairs.
+        common = Counter(
+            pair for numbers in holders.values() if len(numbers) <= 50 for pair in combinations(numbers, 2)
+        )
+        parents = list(range(len(self.records)))
+
+        def root(number: int) -> int:
+            while parents[number] != number:
+                number = parents[number]
+            return number
+
+        for (first, second), count in common.items():
+            smaller = min(len(self.records[first].landmarks), len(self.records[second].landmarks))
+            if count >= max(share * smaller, 3):
+                parents[root(second)] = root(first)
+        groups = defaultdict(list)
+        for number, record in enumerate(self.records):
+            groups[root(number)].append(record)
+        return [group for group in groups.values() if len(group) > 1]
+
+    def usable(self, songs: Iterable[Song]) -> tuple[list[Song], list[tuple[str, str]]]:
+        """The songs to train on, and the names of the others with the reason.
+
+        Left out are songs with a file that does not decode, that hold only silence, or that repeat another song's files
+        exactly. Songs with near duplicates of each other's files get one group, so that they share a split.
+        """
+        records = {record.file: record for record in self.records}
+        group_of = {record.file: number for number, group in enumerate(self.near_duplicates()) for record in group}
+        first_names: dict[int, str] = {}
+        used: dict[tuple[str, ...], str] = {}
+        kept, left_out = [], []
+        for song in songs:
+            known = [records[file] for file in song.files if file in records]
+            failure = next((record.error for record in known if record.error), None)
+            contents = (song.role, *(record.content or "" for record in known))
+            if failure:
+                left_out.append((song.name, failure))
+            elif known and all(record.silent for record in known):
+                left_out.append((song.name, "holds only silence"))
+            elif known and contents in used:
+                left_out.append((song.name, f"is the same as {used[contents]}"))
+            else:
+                used[contents] = song.name
+                number = next((group_of[file] for file in song.files if file in group_of), None)
+                group = song.group if number is None else first_names.setdefault(number, song.group)
+                kept.append(replace(song, group=group))
+        return kept, left_out
+
+
+def scan(
+    songs: Iterable[Song],
+    index_path: Path,
+    detect_vocals: VocalsDetector | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+    workers: int = 1,
+) -> Index:
+    """Reads every file of ``songs``, unless unchanged since the last time, and writes what it holds to ``index_path``.
+
+    The index (JSON) is saved now and then, so an interrupted scan goes on where it stopped; files that are gone leave
+    it. ``detect_vocals`` is called for instrumentals only. ``progress(done, total, name)`` follows every file. Raises
+    DataError when the index cannot be read or written.
+    """
+    known = {record.file: record for record in read_index(index_path).records} if index_path.exists() else {}
+    roles = {file: song.role for song in songs for file in song.files}
+    records: dict[AudioFile, FileRecord] = {}
+
+    def examine_one(file: AudioFile) -> FileRecord:
+        detector = detect_vocals if roles[file] == "instrumentals" else None
+        old = known.get(file)
+        if old and _unchanged(old) and (detector is None or old.error or old.vocals_level is not None):
+            return old
+        return examine(file, detector)
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(examine_one, file): file for file in roles}
+        for number, future in enumerate(as_completed(futures), 1):
+            file = futures[future]
+            records[file] = future.result()
+            if progress:
+                progress(number, len(roles), str(file.path))
+            if number % SAVE_EVERY == 0:
+                _write_index(index_path, [*{**known, **records}.values()])
+    index = Index([records[file] for file in roles])
+    _write_index(index_path, index.records)
+    return index
+
+
+def examine(file: AudioFile, detect_vocals: VocalsDetector | None = None) -> FileRecord:
+    """Reads one file; what prevents that becomes the record's ``error``."""
+    try:
+        status = file.path.stat()
+    except OSError as error:
+        return FileRecord(str(file.path), file.stream, 0, 0, f"{file.path}: cannot be read ({error.strerror})")
+    record = FileRecord(str(file.path), file.stream, status.st_size, status.st_mtime_ns)
+    try:
+        info = probe(file.path)
+        sound = read(file)
+    except AudioError as error:
+        return replace(record, error=str(error))
+    return replace(
+        record,
+        duration=sound.shape[1] / SAMPLE_RATE,
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        codec=info.codec,
+        peak=_decibels(float(np.abs(sound).max())),
+        loudness=integrated_loudness(sound),
+        content=hashlib.blake2b(np.rint(sound * 32767).astype("<i4").tobytes(), digest_size=16).hexdigest(),
+        landmarks=landmark_sketch(sound),
+        vocals_level=detect_vocals(sound) if detect_vocals else None,
+    )
+
+
+def read_index(path: Path) -> Index:
+    """Reads what `scan` wrote. Raises DataError for a missing, damaged or foreign file."""
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != INDEX_FORMAT:
+            raise ValueError("another format")
+        return Index([FileRecord(**fields | {"landmarks": tuple(fields["landmarks"])}) for fields in content["files"]])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is no readable index ({error}); delete it and run `data scan` again") from error
+
+
+def _write_index(path: Path, records: list[FileRecord]) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    lines = ",\n".join(json.dumps(asdict(record)) for record in records)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(f'{{"format": {INDEX_FORMAT}, "files": [\n{lines}\n]}}\n')
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _unchanged(record: FileRecord) -> bool:
+    try:
+        status = os.stat(record.path)
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (record.size, record.mtime_ns)
+
+
+def _decibels(amplitude: float) -> float:
+    return 20 * math.log10(max(amplitude, 1e-6))
+
+
+def integrated_loudness(sound: np.ndarray) -> float:
+    """Loudness in LUFS of float32 `(2, samples)` at 44.1 kHz; -120 for silence or less than 0.4 s.
+
+    ITU-R BS.1770-4: K-weighted power of 0.4 s blocks every 0.1 s, gated at -70 LUFS and at 10 LU below the mean. The
+    weighting is applied to the spectrum of every 0.1 s, which makes a difference below 0.1 LU.
+    """
+    step = SAMPLE_RATE // 10
+    count = sound.shape[1] // step
+    if count < 4:
+        return -120.0
+    spectrum = np.fft.rfft(sound[:, : count * step].reshape(2, count, step))
+    power = (np.abs(spectrum) ** 2 * _k_weighting(np.fft.rfftfreq(step, 1 / SAMPLE_RATE))).sum(axis=(0, 2))
+    power *= 2 / step**2
+    blocks = np.convolve(power, np.ones(4) / 4, mode="valid")
+    for gate in (-70.0, -10.0):
+        limit = gate if gate == -70.0 else _lufs(blocks.mean()) + gate
+        blocks = blocks[blocks > 10 ** ((limit + 0.691) / 10)]
+        if not len(blocks):
+            return -120.0
+    return _lufs(blocks.mean())
+
+
+def _lufs(power: float) -> float:
+    return -0.691 + 10 * math.log10(power)
+
+
+def _k_weighting(frequencies: np.ndarray) -> np.ndarray:
+    """Power response of the two filters of BS.1770-4 (tables 1 and 2, at 48 kHz)."""
+    delay = np.exp(-2j * np.pi * frequencies / 48000)
+    shelf = (1.53512485958697 - 2.69169618940638 * delay + 1.19839281085285 * delay**2) / (
+        1 - 1.69065929318241 * delay + 0.73248077421585 * delay**2
+    )
+    high_pass = (1 - 2 * delay + delay**2) / (1 - 1.99004745483398 * delay + 0.99007225036621 * delay**2)
+    return np.abs(shelf * high_pass) ** 2
+
+
+def landmark_sketch(sound: np.ndarray) -> tuple[int, ...]:
+    """The smallest `SKETCH_SIZE` hashes of the landmarks of `(2, samples)`, sorted: alike for alike music.
+
+    A landmark is a peak of the spectrogram and one of the three that follow it: both frequencies and the time between,
+    coarse enough to survive another encoding, level or start.
+    """
+    mono = torch.from_numpy(sound.mean(axis=0))
+    if len(mono) < 4096:
+        return ()
+    spectrum = torch.stft(mono, 4096, 1024, window=torch.hann_window(4096), return_complex=True)[10:480].abs()
+    local = functional.max_pool1d(spectrum, 31, stride=1, padding=15)
+    local = functional.max_pool1d(local.T, 31, stride=1, padding=15).T
+    peaks = ((spectrum == local) & (spectrum > 1e-3 * spectrum.max())).T.nonzero().numpy()
+    hashes = set()
+    for later in (1, 2, 3):
+        pairs = np.concatenate([peaks[:-later], peaks[later:]], axis=1)
+        for time, low, next_time, high in pairs.tolist():
+            if 0 < next_time - time < 90:
+                key = f"{low} {high} {(next_time - time) // 2}".encode()
+                hashes.add(int.from_bytes(hashlib.blake2b(key, digest_size=6).digest()))
+    return tuple(sorted(hashes)[:SKETCH_SIZE])
