@@ -1,9 +1,10 @@
 """Training data: catalogues of songs, their prepared form, random crops and VoxAug."""
 
-from .catalogue import DataError, Song, discover, split_of
-from .crops import CropConfig, CropDataset, CropSampler
-from .prepared import PreparedSong, prepare, read_prepared
-from .voxaug import Effect, StemEffects, VoxAug, VoxAugConfig
+from .catalogue import DataError, Role, Song, discover, roles_in, split_of
+from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
+from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
+from .scan import FileRecord, Index, read_index, scan
+from .voxaug import Effect, StemEffects, VoxAug, VoxAugConfig, vocal_presence, without_effects
 
 __all__ = [
     "CropConfig",
@@ -11,13 +12,23 @@ __all__ = [
     "CropSampler",
     "DataError",
     "Effect",
+    "FileRecord",
+    "Index",
+    "MusicDataset",
+    "PrepareReport",
     "PreparedSong",
+    "Role",
     "Song",
     "StemEffects",
     "VoxAug",
     "VoxAugConfig",
     "discover",
     "prepare",
+    "read_index",
     "read_prepared",
+    "roles_in",
+    "scan",
     "split_of",
+    "vocal_presence",
+    "without_effects",
 ]

@@ -15,6 +15,7 @@ AUDIO_SUFFIXES = frozenset(
 )
 STEM_SUFFIX = ".stem.mp4"
 STEM_STREAMS = ("mixture", "drums", "bass", "other", "vocals")
+SPLIT_FOLDERS = ("train", "test", "validation")
 ACCOMPANIMENT = ("drums", "bass", "other")
 
 Role = Literal["instrumentals", "vocals", "songs", "unlabelled"]
@@ -126,15 +127,21 @@ def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:
     for role in ROLES:
         for folder in map(Path, folders.get(role, ())):
             paths = audio_files(folder)
+            top = _above_split(folder)
             if role == "songs":
-                songs += _songs_with_stems(folder, paths)
+                songs += _songs_with_stems(top, paths)
             else:
                 stem = {"instrumentals": "instrumental", "vocals": "vocals", "unlabelled": "music"}[role]
                 songs += [
-                    Song(path.relative_to(folder).with_suffix("").as_posix(), role, {stem: (AudioFile(path),)})
+                    Song(path.relative_to(top).with_suffix("").as_posix(), role, {stem: (AudioFile(path),)})
                     for path in paths
                 ]
     return songs
+
+
+def _above_split(folder: Path) -> Path:
+    """The folder that names are relative to, so that "validation" or "test" in a folder's path stays in them."""
+    return next((parent.parent for parent in (folder, folder.parent) if parent.name.lower() in SPLIT_FOLDERS), folder)
 
 
 def _songs_with_stems(folder: Path, paths: list[Path]) -> list[Song]:

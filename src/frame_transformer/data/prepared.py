@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from filelock import FileLock
 
 from ..errors import AudioError
 from .catalogue import ROLES, AudioFile, DataError, Role, Song
@@ -62,18 +64,22 @@ class PreparedSong:
         return crop
 
     def rms(self, stem: str) -> np.ndarray:
-        """RMS of every second, float32 `(seconds,)`, full scale is 1; the last second may be a shorter one."""
-        return _open(self.folder / f"{stem}.rms.npy")
+        """RMS of every second, float32 `(seconds,)`, full scale is 1; the last second may be a shorter one.
 
-    def level(self, stem: str) -> float:
-        """The level of the song's loud places in dB below full scale: the 90th percentile of the seconds' RMS."""
-        return float(20 * np.log10(max(np.percentile(self.rms(stem), 90), 1e-5)))
+        Raises DataError when the file has gone.
+        """
+        return _load(self.folder / f"{stem}.rms.npy")
 
 
-@lru_cache(maxsize=8192)
+# An open map holds a file descriptor, of which a process often has 1024.
+@lru_cache(maxsize=256)
 def _open(path: Path) -> np.ndarray:
+    return _load(path, "r")
+
+
+def _load(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r")
+        return np.load(path, mmap_mode)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: prepared audio is missing or damaged; run `data prepare` again") from error
 
@@ -93,14 +99,16 @@ def prepare(
     report = PrepareReport()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for number, song in enumerate(songs, 1):
-            try:
-                made = _prepare_song(song, output)
-                (report.prepared if made else report.up_to_date).append(song.name)
-            except (AudioError, DataError) as error:
-                report.skipped.append((song.name, str(error)))
-            if progress:
-                progress(number, len(songs), song.name)
+        # Processes on several machines may prepare into one shared folder: the second finds all done.
+        with FileLock(output / ".lock"):
+            for number, song in enumerate(songs, 1):
+                try:
+                    made = _prepare_song(song, output)
+                    (report.prepared if made else report.up_to_date).append(song.name)
+                except (AudioError, DataError) as error:
+                    report.skipped.append((song.name, str(error)))
+                if progress:
+                    progress(number, len(songs), song.name)
     except OSError as error:
         raise DataError(
             f"{output}: cannot be written ({error.strerror or error}); free space or choose another folder"

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from ..audio import probe
 from ..errors import AudioError
-from .catalogue import AudioFile, DataError, Song
+from .catalogue import AudioFile, DataError, Song, split_of
 from .reading import SAMPLE_RATE, read
 
 INDEX_FORMAT = 1
@@ -130,8 +130,8 @@ class Index:
         exactly. Songs with near duplicates of each other's files get one group, so that they share a split.
         """
         records = {record.file: record for record in self.records}
-        group_of = {record.file: number for number, group in enumerate(self.near_duplicates()) for record in group}
-        first_names: dict[int, str] = {}
+        songs = list(songs)
+        group_of = self._groups(songs)
         used: dict[tuple[str, ...], str] = {}
         kept, left_out = [], []
         for song in songs:
@@ -146,10 +146,25 @@ class Index:
                 left_out.append((song.name, f"is the same as {used[contents]}"))
             else:
                 used[contents] = song.name
-                number = next((group_of[file] for file in song.files if file in group_of), None)
-                group = song.group if number is None else first_names.setdefault(number, song.group)
-                kept.append(replace(song, group=group))
+                kept.append(replace(song, group=group_of[song.name]))
         return kept, left_out
+
+    def _groups(self, songs: list[Song]) -> dict[str, str]:
+        """The group of every song's name: songs that share a near duplicate have the same.
+
+        A group with a song that is set aside for validation is named after that song, so all of it is.
+        """
+        songs_of = defaultdict(list)
+        for song in songs:
+            for file in song.files:
+                songs_of[file].append(song.name)
+        alike = [[name for record in group for name in songs_of[record.file]] for group in self.near_duplicates()]
+        groups = {song.name: song.group for song in songs}
+        for names in alike:
+            merged = {groups[name] for name in names}
+            chosen = min(merged, key=lambda group: (split_of(group, 0.0) != "validation", group), default="")
+            groups = {name: chosen if group in merged else group for name, group in groups.items()}
+        return groups
 
 
 def scan(

@@ -5,7 +5,7 @@ deep neural networks through data augmentation and network blending" (ICASSP 201
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,24 @@ class VoxAugConfig:
     hop_length: int = 1024
 
 
+NO_EFFECTS = StemEffects(**{effect.name: Effect(0.0) for effect in fields(StemEffects)})
+
+
+def without_effects(config: VoxAugConfig) -> VoxAugConfig:
+    """The same frames and threshold, for validation: nothing but the sum of the stems, songs at equal loudness."""
+    return replace(
+        config,
+        instrumental=NO_EFFECTS,
+        vocals=NO_EFFECTS,
+        speed=Effect(0.0),
+        time_stretch=Effect(0.0),
+        pitch_shift=Effect(0.0),
+        vocals_level=(0.0, 0.0),
+        aligned_level=(0.0, 0.0),
+        mixture_level=(0.0, 0.0),
+    )
+
+
 class VoxAug:
     """Turns a batch of crops (`CropDataset`) into a training batch, on the device the crops are on."""
 
@@ -105,8 +123,8 @@ class VoxAug:
         The mixture is the sum of the other two and never exceeds full scale. The result depends on each crop's own
         seed alone, not on the batch it is in.
         """
-        seeds = [int(seed) for seed in crops["seed"]]
-        aligned = np.asarray(crops["aligned"], dtype=bool)
+        seeds = crops["seed"].tolist()
+        aligned = crops["aligned"].cpu().numpy()
         instrumental = crops["instrumental"].float() / FULL_SCALE
         vocals = crops["vocals"].float() / FULL_SCALE
         device = instrumental.device
@@ -115,7 +133,7 @@ class VoxAug:
         vocals = self._effects(self._retime(vocals, apart), self.config.vocals, seeds, 2)
 
         levels = np.stack([np.random.default_rng([seed, 3]).random(3) for seed in seeds])
-        over = np.asarray(crops["level_gap"]) + _within(levels[:, 0], self.config.vocals_level)
+        over = crops["level_gap"].cpu().numpy() + _within(levels[:, 0], self.config.vocals_level)
         over = np.where(aligned, _within(levels[:, 1], self.config.aligned_level), over)
         vocals = vocals * amplitude(_column(over, device))
         mixture = instrumental + vocals
@@ -133,6 +151,13 @@ class VoxAug:
             ),
             "songs": crops["songs"],
         }
+
+    @torch.no_grad()
+    def music(self, crops: Mapping[str, Any]) -> dict[str, Any]:
+        """Augments crops of unlabelled music (`MusicDataset`) as instrumentals are: "mixture" and "songs"."""
+        seeds = crops["seed"].tolist()
+        music = self._retime(crops["music"].float() / FULL_SCALE, seeds)
+        return {"mixture": self._effects(music, self.config.instrumental, seeds, 1), "songs": crops["songs"]}
 
     def _retime(self, x: Tensor, seeds: list[int]) -> Tensor:
         tempo, pitch = np.ones(len(seeds)), np.ones(len(seeds))
