@@ -2,8 +2,8 @@
 
 from .catalogue import DataError, Role, Song, discover, roles_in, split_of
 from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
+from .index import FileRecord, Index, read_index, scan
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
-from .scan import FileRecord, Index, read_index, scan
 from .voxaug import Effect, StemEffects, VoxAug, VoxAugConfig, vocal_presence, without_effects
 
 __all__ = [

@@ -20,6 +20,7 @@ from .reading import SAMPLE_RATE
 STFT_SIZE = 2048
 STFT_HOP = 512
 MARGIN = 512
+LONGEST_REVERB = 4 * SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,15 @@ def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
 def reverb(x: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
     """Adds exponentially decaying noise as a room: ``seconds`` to decay by 60 dB, ``wet`` dB relative to the dry sound.
 
-    Polack's stochastic model of late reverberation; the two channels get independent tails.
+    Polack's stochastic model of late reverberation; the two channels get independent tails, cut off after 4 s.
     """
     samples = x.shape[-1]
-    length = int(float(seconds.max()) * SAMPLE_RATE)
+    length = min(int(float(seconds.max()) * SAMPLE_RATE), LONGEST_REVERB)
     time = torch.arange(length, device=x.device) / SAMPLE_RATE
-    tail = noise.normal(x.shape[1], length) * torch.exp(-math.log(1000) * time / seconds[:, None, None])
+    # Always the longest noise: another length would be other noise, and the length depends on the batch.
+    tail = noise.normal(x.shape[1], LONGEST_REVERB)[..., :length] * torch.exp(
+        -math.log(1000) * time / seconds[:, None, None]
+    )
     size = fast_length(samples + length)
     wet_signal = torch.fft.irfft(torch.fft.rfft(x, n=size) * torch.fft.rfft(tail, n=size), n=size)[..., :samples]
     return keep_level(x + keep_level(wet_signal, x) * amplitude(wet)[:, None, None], x)
@@ -179,7 +183,8 @@ def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
 def retime(x: Tensor, tempo: float, pitch: float, samples: int) -> Tensor:
     """Changes the tempo and pitch of one crop, both as ratios: `(channels, n)` to `(channels, samples)`.
 
-    ``n`` must be at least `retime_length`. Equal ratios resample only; others go through the phase vocoder.
+    ``n`` must be at least `retime_length`. Equal ratios resample only; others go through the phase vocoder,
+    which begins 1024 samples late.
     """
     rate = tempo / pitch
     if rate == 1:

@@ -1,6 +1,7 @@
 """The data of a training run as a LightningDataModule; needs the extra ``train``."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from .catalogue import DataError, Role, discover, split_of
 from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
+from .index import Index, read_index
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
-from .scan import Index, read_index
 from .voxaug import VoxAug, VoxAugConfig, without_effects
 
 VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, active_share=1.0)
@@ -89,7 +90,9 @@ class TrainingData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         dataset = self._dataset(self.training_songs, VoxAug(self.samples, self.voxaug).read_samples, self.crops)
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return self._loader(dataset, self.crops_per_epoch, epoch, self.start)
+        return self._loader(
+            dataset, CropSampler(self.crops_per_epoch, *self._rank_and_ranks(), epoch, self.start), drop_last=True
+        )
 
     def val_dataloader(self) -> DataLoader:
         """The same crops every time, not augmented. Raises DataError when the validation split lacks a role."""
@@ -98,7 +101,8 @@ class TrainingData(lightning.LightningDataModule):
         except DataError as error:
             advice = "put songs into a folder `validation`, or raise validation_share"
             raise DataError(f"{self.prepared}: validation split: {error}; {advice}") from error
-        return self._loader(dataset, self.validation_crops)
+        rank, ranks = self._rank_and_ranks()
+        return self._loader(dataset, range(rank, self.validation_crops, ranks), drop_last=False)
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         training = self.trainer is None or self.trainer.training
@@ -112,14 +116,16 @@ class TrainingData(lightning.LightningDataModule):
         kind = MusicDataset if self.task == "pretrain" else CropDataset
         return kind(songs, samples, crops, self.seed)
 
-    def _loader(self, dataset: Dataset, crops: int, epoch: int = 0, start: int = 0) -> DataLoader:
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    def _loader(self, dataset: Dataset, sampler: Iterable[int], drop_last: bool) -> DataLoader:
         return DataLoader(
             dataset,
             self.batch_size,
-            sampler=CropSampler(crops, rank, ranks, epoch, start),
+            sampler=sampler,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
-            drop_last=True,
+            drop_last=drop_last,
             prefetch_factor=4 if self.workers else None,
         )
+
+    def _rank_and_ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

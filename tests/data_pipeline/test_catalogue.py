@@ -1,0 +1,92 @@
+"""Folders become songs, and every song has one split."""
+
+import av
+import numpy as np
+import pytest
+
+from frame_transformer.data import DataError, discover, roles_in, split_of
+from frame_transformer.data.catalogue import AudioFile
+from frame_transformer.data.reading import read
+
+from .conftest import RATE, tone
+
+
+def test_roles_and_layouts(folders):
+    assert roles_in(folders) == {
+        "instrumentals": [folders / "instrumentals"],
+        "songs": [folders / "stems"],
+        "unlabelled": [folders / "music"],
+        "vocals": [folders / "vocals"],
+    }
+    songs = discover(roles_in(folders))
+    assert [(song.role, song.name, sorted(song.stems)) for song in songs] == [
+        ("instrumentals", "tone1", ["instrumental"]),
+        ("instrumentals", "tone2", ["instrumental"]),
+        ("vocals", "voice1", ["vocals"]),
+        ("vocals", "voice2", ["vocals"]),
+        ("songs", "duet", ["instrumental", "vocals"]),
+        ("songs", "validation/kept", ["instrumental", "vocals"]),
+        ("unlabelled", "any", ["music"]),
+    ]
+    assert roles_in(folders / "music") == {"unlabelled": [folders / "music"]}
+    assert roles_in(folders / "stems") == {"songs": [folders / "stems"]}
+
+
+def test_musdb_hq_and_pairs(tmp_path):
+    for name in ("mixture", "drums", "bass", "other", "vocals"):
+        (tmp_path / "hq/train/A").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "hq/train/A" / f"{name}.wav").touch()
+    (tmp_path / "hq/test/pair").mkdir(parents=True)
+    for name in ("mixture", "instrumental"):
+        (tmp_path / "hq/test/pair" / f"{name}.mp3").touch()
+    (tmp_path / "hq/train/alone").mkdir()
+    (tmp_path / "hq/train/alone/drums.wav").touch()
+    pair, song = sorted(discover({"songs": [tmp_path / "hq"]}), key=lambda song: song.name)
+    assert [file.path.stem for file in song.stems["instrumental"]] == ["drums", "bass", "other"]
+    assert set(song.stems) == {"instrumental", "vocals"}
+    assert set(pair.stems) == {"mixture", "instrumental"}
+    assert (split_of(song.group, 1.0), split_of(pair.group, 0.0)) == ("train", "validation")
+    # The folder's own name tells the split too.
+    assert [song.name for song in discover({"songs": [tmp_path / "hq/test"]})] == ["test/pair"]
+
+
+def test_stem_mp4_streams(tmp_path):
+    """Five AAC streams, one tone each: every stem is read from its own stream."""
+    path = tmp_path / "song.stem.mp4"
+    with av.open(str(path), "w", format="mp4") as container:
+        streams = [container.add_stream("aac", rate=RATE, layout="stereo") for _ in range(5)]
+        for number, stream in enumerate(streams):
+            frame = av.AudioFrame.from_ndarray(tone(300 * (number + 1), 1.0), format="fltp", layout="stereo")
+            frame.sample_rate = RATE
+            container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    (song,) = discover({"songs": [tmp_path]})
+    assert [file.stream for file in song.stems["instrumental"]] == [1, 2, 3]
+    assert song.stems["vocals"] == (AudioFile(path, 4),)
+    for number in range(5):
+        sound = read(AudioFile(path, number))[0]
+        loudest = np.argmax(np.abs(np.fft.rfft(sound))) * RATE / len(sound)
+        assert loudest == pytest.approx(300 * (number + 1), abs=3)
+
+
+def test_split_is_stable_and_of_the_asked_size():
+    splits = [split_of(f"song {number}", 0.2) for number in range(2000)]
+    assert splits == [split_of(f"song {number}", 0.2) for number in range(2000)]
+    assert splits.count("validation") == pytest.approx(400, abs=60)
+    assert splits != [split_of(f"song {number}", 0.2, seed=1) for number in range(2000)]
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        discover({"vocals": [tmp_path / "nowhere"]})
+
+
+def test_unreadable_folder(tmp_path, monkeypatch):
+    def refuse(top, onerror):
+        onerror(PermissionError(13, "Permission denied", str(top)))
+        return iter(())
+
+    monkeypatch.setattr("os.walk", refuse)  # root may read everything, so permissions cannot be tested directly
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        discover({"vocals": [tmp_path]})

@@ -1,0 +1,167 @@
+"""VoxAug: the contract of its batches, levels, presence, and that every effect is used."""
+
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from frame_transformer.data import (
+    CropConfig,
+    CropDataset,
+    Effect,
+    MusicDataset,
+    VoxAug,
+    VoxAugConfig,
+    vocal_presence,
+    without_effects,
+)
+from frame_transformer.data.voxaug import StemEffects
+
+from .conftest import RATE
+
+SAMPLES = 32_768
+DEFAULT_CROPS = CropConfig()
+PLAIN = without_effects(VoxAugConfig())
+
+
+def batch_of(catalogue, voxaug, numbers, crops=DEFAULT_CROPS):
+    dataset = CropDataset(catalogue, voxaug.read_samples, crops)
+    return default_collate([dataset[number] for number in numbers])
+
+
+def everything(probability: float) -> VoxAugConfig:
+    """The default ranges, every effect with one probability."""
+
+    def stem(effects):
+        return replace(
+            effects,
+            **{f.name: replace(getattr(effects, f.name), probability=probability) for f in fields(StemEffects)},
+        )
+
+    config = VoxAugConfig()
+    names = ("speed", "time_stretch", "pitch_shift")
+    times = {name: replace(getattr(config, name), probability=probability) for name in names}
+    return replace(config, instrumental=stem(config.instrumental), vocals=stem(config.vocals), **times)
+
+
+def test_batch(catalogue):
+    voxaug = VoxAug(SAMPLES)
+    batch = voxaug(batch_of(catalogue, voxaug, range(16)))
+    assert batch["presence"].shape == (16, 1 + SAMPLES // 1024)
+    for name in ("mixture", "instrumental", "vocals"):
+        assert (batch[name].shape, batch[name].dtype) == ((16, 2, SAMPLES), torch.float32)
+        assert batch[name].isfinite().all()
+        assert batch[name].abs().max() <= 1 + 1e-6
+    torch.testing.assert_close(batch["mixture"], batch["instrumental"] + batch["vocals"])
+    assert set(batch["presence"].unique().tolist()) == {0.0, 1.0}
+    assert len(batch["songs"]) == 16
+
+
+@pytest.mark.parametrize("config", [VoxAugConfig(), everything(0.5), everything(1.0)], ids=["default", "half", "all"])
+def test_a_crop_does_not_depend_on_its_batch(catalogue, config):
+    voxaug = VoxAug(SAMPLES, config)
+    together = voxaug(batch_of(catalogue, voxaug, range(6)))
+    again = voxaug(batch_of(catalogue, voxaug, range(6)))
+    alone = voxaug(batch_of(catalogue, voxaug, [4]))
+    for name in ("mixture", "instrumental", "vocals", "presence"):
+        assert together[name].isfinite().all()
+        assert torch.equal(together[name], again[name])
+        torch.testing.assert_close(alone[name][0], together[name][4], atol=1e-5, rtol=0)
+
+
+def test_no_effects_is_the_plain_sum(catalogue):
+    voxaug = VoxAug(SAMPLES, PLAIN)
+    assert voxaug.read_samples == SAMPLES
+    crops = batch_of(catalogue, voxaug, range(8), CropConfig(0.0, 0.0, 1.0))
+    batch = voxaug(crops)
+    quiet = batch["mixture"].abs().amax(dim=(1, 2)) < 0.99
+    for name in ("instrumental", "vocals"):
+        torch.testing.assert_close(batch[name][quiet], crops[name].float()[quiet] / 32768)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(StemEffects)])
+def test_every_effect_is_applied(catalogue, name):
+    """Switched on alone, the effect changes the stem it is configured for and leaves the other."""
+    effect = replace(getattr(StemEffects(), name), probability=1.0)
+    config = replace(PLAIN, vocals=replace(PLAIN.vocals, **{name: effect}))
+    plain, voxaug = VoxAug(SAMPLES, PLAIN), VoxAug(SAMPLES, config)
+    crops = batch_of(catalogue, plain, range(4), CropConfig(0.0, 1.0, 0.0, 1.0))
+    assert not torch.allclose(voxaug(crops)["vocals"], plain(crops)["vocals"], atol=1e-4)
+    assert not voxaug(crops)["instrumental"].any()
+
+
+@pytest.mark.parametrize("name", ["speed", "time_stretch", "pitch_shift"])
+def test_aligned_stems_keep_in_time(catalogue, name):
+    """Stems of one song get the same tempo and pitch: made equal before, they are equal after."""
+    config = replace(PLAIN, **{name: replace(getattr(VoxAugConfig(), name), probability=1.0)})
+    voxaug = VoxAug(SAMPLES, config)
+    crops = batch_of(catalogue, voxaug, range(4), CropConfig(0.0, 0.0, 1.0))
+    crops["instrumental"] = crops["vocals"]
+    batch = voxaug(crops)
+    torch.testing.assert_close(batch["vocals"], batch["instrumental"])
+    crops["aligned"] = torch.zeros(4, dtype=torch.bool)
+    apart = voxaug(crops)
+    assert not torch.allclose(apart["vocals"], apart["instrumental"], atol=1e-3)
+
+
+def test_vocals_level(catalogue):
+    """In a mix of two songs the vocals' loud places are so many dB above the instrumental's."""
+    config = replace(PLAIN, vocals_level=(-9.0, -9.0), mixture_level=(-20.0, -20.0))
+    samples = 6 * RATE
+    voxaug = VoxAug(samples, config)
+    batch = voxaug(batch_of(catalogue, voxaug, range(4), CropConfig(0.0, 0.0, 0.0)))
+    loud = batch["vocals"][..., 2 * RATE : 4 * RATE].square().mean().sqrt()
+    ratio = 20 * torch.log10(loud / batch["instrumental"].square().mean().sqrt())
+    assert float(ratio) == pytest.approx(-9, abs=0.3)
+
+
+def test_presence_is_where_the_voice_is(catalogue):
+    """The bursts fill 2 s to 4 s of each 6 s."""
+    voxaug = VoxAug(6 * RATE, PLAIN)
+    crops = batch_of(catalogue, voxaug, range(3), CropConfig(0.0, 0.0, 1.0))
+    presence = voxaug(crops)["presence"]
+    seconds = torch.arange(presence.shape[1]) * 1024 / RATE
+    inside, outside = (seconds > 2.03) & (seconds < 3.97), (seconds < 1.97) | (seconds > 4.03)
+    assert presence[:, inside].all()
+    assert not presence[:, outside].any()
+
+
+def test_presence_threshold_and_silence():
+    mixture = torch.ones(1, 2, 8192)
+    for decibels, expected in ((-39.0, 1.0), (-41.0, 0.0)):
+        vocals = torch.full((1, 2, 8192), 10 ** (decibels / 20))
+        assert (vocal_presence(vocals, mixture, 2048, 1024, -40.0) == expected).all()
+    silence = torch.zeros(1, 2, 8192)
+    assert not vocal_presence(silence, silence, 2048, 1024, -40.0).any()
+    assert not vocal_presence(silence, mixture, 2048, 1024, -40.0).any()
+
+
+def test_no_vocals_means_none(catalogue):
+    voxaug = VoxAug(SAMPLES, everything(1.0))
+    batch = voxaug(batch_of(catalogue, voxaug, range(4), CropConfig(no_vocals=1.0)))
+    assert not batch["vocals"].any()
+    assert not batch["presence"].any()
+    assert batch["instrumental"].any()
+
+
+def test_crops_are_long_enough_for_every_draw(catalogue):
+    config = replace(
+        PLAIN,
+        speed=Effect(1.0, ((1.2, 1.2),)),
+        time_stretch=Effect(1.0, ((1.2, 1.2),)),
+        pitch_shift=Effect(1.0, ((-4.0, 4.0),)),
+    )
+    voxaug = VoxAug(SAMPLES, config)
+    batch = voxaug(batch_of(catalogue, voxaug, range(8), CropConfig(0.0, 0.0, 0.0, 0.0)))
+    tail = batch["instrumental"][..., -2000:].square().mean(dim=(1, 2)).sqrt()
+    assert (tail > 0.3 * batch["instrumental"].square().mean(dim=(1, 2)).sqrt()).all()
+
+
+def test_music(catalogue):
+    voxaug = VoxAug(SAMPLES)
+    dataset = MusicDataset(catalogue, voxaug.read_samples)
+    batch = voxaug.music(default_collate([dataset[number] for number in range(4)]))
+    assert batch["mixture"].shape == (4, 2, SAMPLES)
+    assert batch["mixture"].isfinite().all()
+    assert len(batch["songs"]) == 4
