@@ -32,6 +32,30 @@ def test_roles_and_layouts(folders):
     assert roles_in(folders / "stems") == {"songs": [folders / "stems"]}
 
 
+def test_roles_inside_a_validation_folder(tmp_path):
+    for path in (
+        "stems/a/vocals",
+        "stems/a/mixture",
+        "validation/b/vocals",
+        "validation/b/mixture",
+        "validation/music/c",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{path}.flac").touch()
+    songs = discover(roles_in(tmp_path))
+    assert [(song.role, song.name) for song in songs] == [
+        ("songs", "a"),
+        ("songs", "validation/b"),
+        ("unlabelled", "validation/music/c"),
+    ]
+
+
+def test_folder_without_audio(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match="holds no audio files"):
+        roles_in(tmp_path)
+
+
 def test_musdb_hq_and_pairs(tmp_path):
     for name in ("mixture", "drums", "bass", "other", "vocals"):
         (tmp_path / "hq/train/A").mkdir(parents=True, exist_ok=True)

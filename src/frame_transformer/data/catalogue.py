@@ -100,17 +100,28 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def roles_in(folder: Path) -> dict[Role, list[Path]]:
-    """The roles of a data folder's subfolders, by their names (`FOLDER_ROLES`).
+    """The roles of a data folder's subfolders, by their names (`FOLDER_ROLES`), also inside `SPLIT_FOLDERS`.
 
-    A folder without such subfolders holds songs with stems if any are found in it, else unlabelled music. Raises
-    DataError for a missing or unreadable folder.
+    What else holds stems has the role "songs"; without any of these, all is unlabelled music. Raises DataError for a
+    missing or unreadable folder, or one without audio files.
     """
     paths = audio_files(folder)
+    if not paths:
+        raise DataError(f"{folder}: holds no audio files")
     roles: dict[Role, list[Path]] = {}
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and child.name.lower() in FOLDER_ROLES:
-            roles.setdefault(FOLDER_ROLES[child.name.lower()], []).append(child)
-    return roles or {"songs" if _songs_with_stems(folder, paths) else "unlabelled": [folder]}
+    known = {path.relative_to(folder).parts[0] for path in paths if path.parent != folder}
+    for name in sorted(known):
+        if name.lower() in FOLDER_ROLES:
+            roles.setdefault(FOLDER_ROLES[name.lower()], []).append(folder / name)
+        elif name.lower() in SPLIT_FOLDERS:
+            for role, folders in roles_in(folder / name).items():
+                roles.setdefault(role, []).extend(folders)
+        else:
+            continue
+        paths = [path for path in paths if folder / name not in path.parents]
+    if _songs_with_stems(folder, paths):
+        roles["songs"] = [folder]  # which holds those found further down as well
+    return roles or {"unlabelled": [folder]}
 
 
 def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:
