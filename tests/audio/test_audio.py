@@ -148,3 +148,11 @@ def test_resampler_keeps_a_tone(noise):
     assert out.shape == (1, 44_100)
     expected = np.sin(2 * np.pi * 1000 * np.arange(44_100) / 44_100)
     assert np.abs(out[0, 500:-500] - expected[500:-500]).max() < 1e-4
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_blocks_may_be_views(tmp_path, noise, channels):
+    block = noise(2, 4_000)[:channels, ::2]
+    with AudioWriter(tmp_path / "a.wav", 44_100, channels, bit_depth="32f") as writer:
+        writer.write(block)
+    assert np.array_equal(decode(tmp_path / "a.wav")[0], block)

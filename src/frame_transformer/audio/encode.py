@@ -212,7 +212,8 @@ class AudioWriter:
         if block.shape[1] == 0:
             return
         # Interleaved: PyAV sees no more than eight planes of a planar frame.
-        frame = av.AudioFrame.from_ndarray(block.astype(np.float32, copy=False).T.reshape(1, -1), "flt", self.layout)
+        interleaved = np.ascontiguousarray(block.T, np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(interleaved, "flt", self.layout)
         frame.sample_rate, frame.time_base, frame.pts = self.rate, Fraction(1, self.rate), self._written
         self._written += block.shape[1]
         self._container.mux(self._stream.encode(frame))
