@@ -4,16 +4,10 @@ import shutil
 from importlib.metadata import files
 from pathlib import Path
 
-import av
 import numpy as np
 
+from frame_transformer.audio import decode
 from frame_transformer.separation import OutputOptions, Separator, separate_file
-
-
-def stream(path: Path, index: int) -> np.ndarray:
-    """One audio stream of a .stem.mp4 (0 mixture, 1 drums, 2 bass, 3 other, 4 vocals) as (channels, samples)."""
-    with av.open(str(path)) as container:
-        return np.concatenate([frame.to_ndarray() for frame in container.decode(audio=index)], axis=1)
 
 
 def sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
@@ -29,13 +23,11 @@ def main() -> None:
     shutil.copy(excerpt, song)
     options = OutputOptions(folder, bit_depth="32f", overwrite=True)
     result = separate_file(Separator("default"), song, options, "default")
-    vocals = stream(excerpt, 4)
-    mixture = stream(excerpt, 0)
-    truth = {"vocals": vocals, "instrumental": sum(stream(excerpt, i) for i in (1, 2, 3))}
+    mixture, drums, bass, other, vocals = (decode(excerpt, stream=number)[0] for number in range(5))
+    truth = {"vocals": vocals, "instrumental": drums + bass + other}
     print(f"{result.seconds:.0f} s of song in {result.elapsed:.1f} s")
     for stem, path in result.outputs.items():
-        estimate = stream(path, 0).reshape(len(mixture), -1, order="F")[:, : vocals.shape[1]]
-        reference = truth[stem]
+        estimate, reference = decode(path)[0], truth[stem]
         print(f"{path}: SDR {sdr(reference, estimate):.1f} dB (the mixture itself: {sdr(reference, mixture):.1f} dB)")
 
 

@@ -19,3 +19,7 @@ class DownloadError(FrameTransformerError):
 
 class OptionError(FrameTransformerError):
     """Options contradict each other or are out of range."""
+
+
+class DataError(FrameTransformerError):
+    """Training data cannot be found, read or used."""

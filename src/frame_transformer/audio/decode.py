@@ -37,7 +37,7 @@ TECHNICAL_TAGS = {
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says of its first audio stream. ``sample_rate`` in Hz, ``duration`` in seconds.
+    """What a file's header says of an audio stream. ``sample_rate`` in Hz, ``duration`` in seconds.
 
     ``tags`` have FFmpeg's names in lower case (``title``, ``artist``, ``album``, ``date``, ``track``, ...); ``cover``
     is the attached picture, its bytes as stored.
@@ -70,7 +70,7 @@ def _open_file(source: Source) -> AbstractContextManager[BinaryIO]:
         raise AudioError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _open_container(file: BinaryIO, name: str) -> Any:
+def _open_container(file: BinaryIO, name: str, stream: int) -> Any:
     try:
         # FFmpeg gets an open file, never a name, so that a colon in a name is no protocol; the whitelist keeps a
         # playlist that poses as a song from opening other files or addresses.
@@ -79,14 +79,19 @@ def _open_container(file: BinaryIO, name: str) -> Any:
         reason = getattr(error, "strerror", None) or "unknown format"
         raise AudioError(f"{name}: cannot be read as audio ({reason.lower()})") from error
     streams = container.streams.audio
-    if streams and streams[0].codec_context and streams[0].rate and streams[0].channels:
+    if stream < len(streams) and streams[stream].codec_context and streams[stream].rate and streams[stream].channels:
         return container
+    count = len(streams)
     container.close()
-    raise AudioError(f"{name}: " + ("is not audio, or damaged beyond use" if streams else "has no audio stream"))
+    if count == 0:
+        raise AudioError(f"{name}: has no audio stream")
+    if stream >= count:
+        raise AudioError(f"{name}: has {count} audio streams, number {stream} is missing")
+    raise AudioError(f"{name}: is not audio, or damaged beyond use")
 
 
-def _read_info(container: Any) -> AudioInfo:
-    stream = container.streams.audio[0]
+def _read_info(container: Any, number: int) -> AudioInfo:
+    stream = container.streams.audio[number]
     duration = None
     if stream.duration is not None and stream.time_base is not None:
         duration = float(stream.duration * stream.time_base)
@@ -109,14 +114,14 @@ def _name(source: Source) -> str:
     return str(source if isinstance(source, str | os.PathLike) else getattr(source, "name", "audio"))
 
 
-def probe(source: Source) -> AudioInfo:
-    """Properties, tags and cover of a file, without decoding it.
+def probe(source: Source, stream: int = 0) -> AudioInfo:
+    """Properties, tags and cover of a file, without decoding it; ``stream`` is the number of the audio stream.
 
     Raises:
-        AudioError: the source is missing, empty, a folder, no audio, or has no audio stream.
+        AudioError: the source is missing, empty, a folder, no audio, or has no such audio stream.
     """
-    with _open_file(source) as file, _open_container(file, _name(source)) as container:
-        return _read_info(container)
+    with _open_file(source) as file, _open_container(file, _name(source), stream) as container:
+        return _read_info(container, stream)
 
 
 class AudioReader:
@@ -129,17 +134,19 @@ class AudioReader:
     Args:
         source: a path, or a binary file object that can seek.
         block_size: samples in a block.
+        stream: number (from 0) of the audio stream, for files that hold several.
 
     Raises:
         AudioError: the source is missing, no audio, damaged beyond use, or holds NaN or infinite samples.
     """
 
-    def __init__(self, source: Source, block_size: int = 1 << 16):
+    def __init__(self, source: Source, block_size: int = 1 << 16, stream: int = 0):
         self.source = source
+        self.stream = stream
         self.block_size = block_size
         self.name = _name(source)
         self.warnings: list[str] = []
-        self.info = probe(source)
+        self.info = probe(source, stream)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         self.warnings = []
@@ -171,8 +178,8 @@ class AudioReader:
     def _decoded(self) -> Iterator[np.ndarray]:
         """float32 (channels, samples) for every frame, the declared padding of the last one cut off."""
         rate, samples = self.info.sample_rate, 0
-        with _open_file(self.source) as file, _open_container(file, self.name) as container:
-            stream = container.streams.audio[0]
+        with _open_file(self.source) as file, _open_container(file, self.name, self.stream) as container:
+            stream = container.streams.audio[self.stream]
             layout, resampler, source_format = stream.layout, None, None
             for frame, is_last in self._frames(container, stream):
                 # Streams may change their layout or rate midway (chained or joined files).
@@ -217,7 +224,7 @@ class AudioReader:
     def _warn_if_truncated(self, container: Any, seconds: float) -> None:
         # A video's length is no promise about its sound, and raw AAC has but an estimate from the bitrate.
         has_video = len(container.streams.video) > (self.info.cover is not None)
-        if (container.streams.audio[0].duration is None and has_video) or self.info.container == "aac":
+        if (container.streams.audio[self.stream].duration is None and has_video) or self.info.container == "aac":
             return
         if self.info.duration and 0 < seconds < TRUNCATED * self.info.duration - 0.1:
             self.warnings.append(f"{self.name}: truncated, {seconds:.1f} s of {self.info.duration:.1f} s could be read")
@@ -248,12 +255,14 @@ def remix(x: np.ndarray, channels: int) -> np.ndarray:
     return np.ascontiguousarray(mixed.to_ndarray().reshape(-1, channels).T)
 
 
-def decode(source: Source, sample_rate: int | None = None, channels: int | None = None) -> tuple[np.ndarray, int]:
+def decode(
+    source: Source, sample_rate: int | None = None, channels: int | None = None, stream: int = 0
+) -> tuple[np.ndarray, int]:
     """The whole file as float32 (channels, samples), and its rate in Hz; resampled and remixed where asked for.
 
     Raises as :class:`AudioReader`.
     """
-    reader = AudioReader(source)
+    reader = AudioReader(source, stream=stream)
     rate, channels = sample_rate or reader.info.sample_rate, channels or reader.info.channels
     resampler = Resampler(reader.info.sample_rate, rate, channels)
     blocks = [resampler.process(remix(block, channels)) for block in reader]

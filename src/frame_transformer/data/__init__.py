@@ -1,6 +1,7 @@
 """Training data: catalogues of songs, their prepared form, random crops and VoxAug."""
 
-from .catalogue import DataError, Role, Song, discover, roles_in, split_of
+from ..errors import DataError
+from .catalogue import Role, Song, discover, roles_in, split_of
 from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
 from .index import FileRecord, Index, read_index, scan
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared

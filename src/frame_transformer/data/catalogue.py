@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..errors import FrameTransformerError
+from ..errors import DataError
 
 AUDIO_SUFFIXES = frozenset(
     f".{name}"
@@ -29,16 +29,12 @@ FOLDER_ROLES: dict[str, Role] = {
 Split = Literal["train", "validation"]
 
 
-class DataError(FrameTransformerError):
-    """Training data cannot be found, read or used."""
-
-
 @dataclass(frozen=True)
 class AudioFile:
     """An audio file, or audio stream number ``stream`` (from 0) of one that holds several stems."""
 
     path: Path
-    stream: int | None = None
+    stream: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from .catalogue import DataError
+from ..errors import DataError
 from .prepared import FULL_SCALE, PreparedSong
 from .reading import SAMPLE_RATE
 

@@ -9,7 +9,8 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .catalogue import DataError, Role, discover, split_of
+from ..errors import DataError
+from .catalogue import Role, discover, split_of
 from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
 from .index import Index, read_index
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared

@@ -20,8 +20,8 @@ import torch
 from torch.nn import functional
 
 from ..audio import probe
-from ..errors import AudioError
-from .catalogue import AudioFile, DataError, Song, split_of
+from ..errors import AudioError, DataError
+from .catalogue import AudioFile, Song, split_of
 from .reading import SAMPLE_RATE, read
 
 INDEX_FORMAT = 1
@@ -44,7 +44,7 @@ class FileRecord:
     """
 
     path: str
-    stream: int | None
+    stream: int
     size: int
     mtime_ns: int
     error: str | None = None
@@ -213,7 +213,7 @@ def examine(file: AudioFile, detect_vocals: VocalsDetector | None = None) -> Fil
         return FileRecord(str(file.path), file.stream, 0, 0, f"{file.path}: cannot be read ({error.strerror})")
     record = FileRecord(str(file.path), file.stream, status.st_size, status.st_mtime_ns)
     try:
-        info = probe(file.path)
+        info = probe(file.path, file.stream)
         sound = read(file)
     except AudioError as error:
         return replace(record, error=str(error))

@@ -22,8 +22,8 @@ from typing import Literal
 import numpy as np
 from filelock import FileLock
 
-from ..errors import AudioError
-from .catalogue import ROLES, AudioFile, DataError, Role, Song
+from ..errors import AudioError, DataError
+from .catalogue import ROLES, AudioFile, Role, Song
 from .reading import SAMPLE_RATE, read
 
 FULL_SCALE = 32768
