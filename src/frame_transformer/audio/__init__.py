@@ -1,7 +1,7 @@
 """Decoding, encoding, resampling and spectrograms; knows no models."""
 
 from .decode import AudioInfo, AudioReader, decode, probe, remix
-from .encode import FORMATS, AudioWriter, mux_video
+from .encode import FORMATS, AudioWriter, find_codec, mux_video
 from .resample import Resampler, resample, resampled_length
 from .stft import StreamingISTFT, StreamingSTFT
 
@@ -14,6 +14,7 @@ __all__ = [
     "StreamingISTFT",
     "StreamingSTFT",
     "decode",
+    "find_codec",
     "mux_video",
     "probe",
     "remix",

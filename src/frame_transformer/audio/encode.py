@@ -58,6 +58,26 @@ FORMATS = {
     "opus": AudioFormat("opus", {None: "libopus"}, (48000,), channels=_OPUS_CHANNELS, cover="comment"),
 }
 
+
+def find_codec(name: str, bit_depth: str | None, formats: dict[str, AudioFormat] = FORMATS) -> tuple[AudioFormat, str]:
+    """A format by name and the codec for a bit depth (16 where the format has one and None is asked for).
+
+    Raises:
+        OptionError: a format or bit depth that does not exist.
+    """
+    if name not in formats:
+        raise OptionError(f"unknown audio format {name!r}: use one of {', '.join(formats)}")
+    kind = formats[name]
+    if None in kind.codecs:
+        if bit_depth is not None:
+            raise OptionError(f"{name} has no bit depth: leave it out, or use wav or flac")
+        return kind, kind.codecs[None]
+    depth = bit_depth or "16"
+    if depth not in kind.codecs:
+        raise OptionError(f"{name} has no bit depth {depth}: use {', '.join(str(d) for d in kind.codecs)}")
+    return kind, kind.codecs[depth]
+
+
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space or choose another output folder",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another output folder",
@@ -139,18 +159,7 @@ class AudioWriter:
     ):
         self.path = Path(path)
         name = (audio_format or self.path.suffix.removeprefix(".")).lower()
-        if name not in self._formats:
-            raise OptionError(f"unknown audio format {name!r}: use one of {', '.join(self._formats)}")
-        kind = self._formats[name]
-        if None in kind.codecs:
-            if bit_depth is not None:
-                raise OptionError(f"{name} has no bit depth: leave it out, or use wav or flac")
-            codec = kind.codecs[None]
-        else:
-            depth = bit_depth or "16"
-            if depth not in kind.codecs:
-                raise OptionError(f"{name} has no bit depth {depth}: use {', '.join(str(d) for d in kind.codecs)}")
-            codec = kind.codecs[depth]
+        kind, codec = find_codec(name, bit_depth, self._formats)
         if channels not in kind.channels:
             allowed = ", ".join(map(str, kind.channels))
             raise AudioError(

@@ -11,7 +11,7 @@ from typing import IO, Literal
 
 import numpy as np
 
-from ..audio import FORMATS, AudioWriter
+from ..audio import AudioWriter, find_codec
 from ..errors import AudioError, FrameTransformerError, OptionError
 from .separator import Separator
 
@@ -54,10 +54,7 @@ class OutputOptions:
     def __post_init__(self) -> None:
         if not self.stems or set(self.stems) - set(STEMS):
             raise OptionError(f"stems must be of {', '.join(STEMS)}, got {', '.join(self.stems) or 'none'}")
-        if self.audio_format not in FORMATS:
-            raise OptionError(f"unknown audio format {self.audio_format!r}: use one of {', '.join(FORMATS)}")
-        if self.bit_depth is not None and self.bit_depth not in FORMATS[self.audio_format].codecs:
-            raise OptionError(f"{self.audio_format} cannot be written with bit depth {self.bit_depth}")
+        find_codec(self.audio_format, self.bit_depth)
         if self.clip not in ("rescale", "clamp", "none"):
             raise OptionError(f"unknown clip mode {self.clip!r}: use rescale, clamp or none")
         if len(self.stems) > 1 and "{stem}" not in self.filename:
