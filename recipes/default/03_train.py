@@ -35,7 +35,7 @@ CONFIG = AsymUNetMCTConfig(
 
 def decoded(path: Path, cache: Path) -> np.ndarray:
     """The track as memory-mapped int16 (samples, 2) at 44.1 kHz, decoded once."""
-    target = cache / f"{path.parent.name}-{path.stem}.npy".replace("/", "_")
+    target = cache / f"{path.parent.name}-{path.stem}.npy"
     if not target.exists():
         with av.open(str(path)) as container:
             resampler = av.AudioResampler("s16", "stereo", RATE)
@@ -132,8 +132,7 @@ def main() -> None:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         if not torch.isfinite(norm):
-            # bfloat16 overflows now and then on a young model: such a batch is left out, a run of them ends
-            # the training.
+            # bfloat16 overflows now and then on a young model: such a batch is left out, too many end the run.
             skipped += 1
             if skipped > 20:
                 raise SystemExit(f"step {step}: the gradients are not finite")

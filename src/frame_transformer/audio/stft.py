@@ -1,9 +1,8 @@
 """Short-time Fourier transform and its inverse over a stream of blocks: memory does not grow with the song.
 
-Frames are centred on multiples of ``hop_length`` with reflect padding and a periodic Hann window, as
-``torch.stft`` makes
-them. Where the song does not end on a hop, one frame more follows, so that every sample lies under two windows and the
-inverse is exact to the last sample.
+Frames are centred on multiples of ``hop_length`` with reflect padding and a periodic Hann window, as ``torch.stft``
+makes them. Where the song does not end on a hop, one frame more follows, so that every sample lies under two windows
+and the inverse is exact to the last sample.
 """
 
 import torch
@@ -71,9 +70,7 @@ class StreamingSTFT:
 
 
 class StreamingISTFT:
-    """Pushes (channels, n_fft / 2 + 1, frames) in, gets (channels, samples) out, the padding before
-    sample 0 left out.
-    """
+    """Pushes (channels, n_fft / 2 + 1, frames) in, gets (channels, samples) out, from sample 0 on."""
 
     def __init__(self, n_fft: int, hop_length: int):
         self.n_fft, self.hop_length = n_fft, hop_length

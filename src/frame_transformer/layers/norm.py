@@ -36,9 +36,7 @@ class MultichannelLayerNorm(nn.Module):
 
 
 class FrameNorm(nn.Module):
-    """Normalises over frequency with affine parameters shared by all channels (V1). ``weight``,
-    ``bias``: (frequency,).
-    """
+    """Normalises over frequency, as V1 does; all channels share ``weight`` and ``bias`` (frequency,)."""
 
     def __init__(self, features: int, eps: float = 1e-5):
         super().__init__()

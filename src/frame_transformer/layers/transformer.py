@@ -115,8 +115,10 @@ class DecoderBlock(nn.Module):
         residual: ResidualScores | None = None,
         skip_scores: ResidualScores | None = None,
     ) -> tuple[Tensor, ResidualScores]:
-        """x (batch, channels, features, time), skip (batch, maps, features, time) → maps, running
-        self-attention scores.
+        """Decodes x (batch, channels, features, time) with skip (batch, maps, features, time).
+
+        Returns:
+            the maps (batch, maps, features, time) and the running self-attention scores.
         """
         memory_norm, output_norm = (self.norm1, self.norm2) if self.tied_norms else (self.norm2, self.norm3)
         h = self.embed(x)

@@ -1,6 +1,4 @@
-"""V2b: V1's wiring with several attention maps, residual scores, convolutional projections and a
-positional embedding.
-"""
+"""V2b: V1's wiring with several attention maps, residual scores and a positional embedding."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -64,8 +64,10 @@ class _ArrayBlocks:
 
 
 def resolve_device(device: str) -> torch.device:
-    """``"auto"`` is CUDA where there is one, then Apple's MPS, then the CPU. Raises OptionError for
-    one that is absent.
+    """``"auto"`` is CUDA where there is one, then Apple's MPS, then the CPU.
+
+    Raises:
+        OptionError: the device is not available.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -195,17 +197,14 @@ class StemStream:
         return self._blocks.warnings
 
     def _spectra(self, stft: StreamingSTFT, record: Callable[[np.ndarray], None]) -> Iterator[Tensor]:
-        """The spectrogram piece by piece, (pairs · 2, n_fft / 2 + 1, frames); ``record`` sees the
-        blocks it came from.
-        """
+        """The spectrogram in pieces (pairs · 2, n_fft / 2 + 1, frames); ``record`` sees the blocks they came from."""
         rate = self.separator.config.sample_rate
         resampler = Resampler(self.sample_rate, rate, self.channels)
         for block in self._blocks:
             record(block)
             yield stft.push(torch.from_numpy(resampler.process(block)[self._sides]))
-        if self.sample_rate != rate:
-            rest = resampler.process(np.zeros((self.channels, 0), np.float32), last=True)
-            yield stft.push(torch.from_numpy(rest[self._sides]))
+        rest = resampler.process(np.zeros((self.channels, 0), np.float32), last=True)
+        yield stft.push(torch.from_numpy(rest[self._sides]))
         yield stft.finish()
 
     def __iter__(self) -> Iterator[StemBlock]:
@@ -229,8 +228,7 @@ class StemStream:
         vocal_spectra = self._vocal_spectra(self._spectra(second, mixture.push), peak, first.song_frames)
         done = 0
         for spectrum in vocal_spectra:
-            vocals = self._merge_sides(istft.push(spectrum).numpy())
-            vocals = back.process(vocals)
+            vocals = back.process(self._merge_sides(istft.push(spectrum).numpy()))
             # The last hop is longer than the song, and the resampler may round its length up.
             block = self._block(mixture, vocals[:, : total - done])
             done += block.mixture.shape[1]
@@ -240,9 +238,8 @@ class StemStream:
                 yield block
         if done < total:
             vocals = np.zeros((self.channels, total - done), np.float32)
-            if self.sample_rate != config.sample_rate:
-                rest = back.process(np.zeros((self.channels, 0), np.float32), last=True)[:, : total - done]
-                vocals[:, : rest.shape[1]] = rest
+            rest = back.process(np.zeros((self.channels, 0), np.float32), last=True)[:, : total - done]
+            vocals[:, : rest.shape[1]] = rest
             yield self._block(mixture, vocals)
             if self.progress is not None:
                 self.progress(total, total)
@@ -310,8 +307,6 @@ class StemStream:
             drop = start - context - origin
             if drop > 0:
                 pending, origin = pending[:, :, drop:], origin + drop
-            if last:
-                break
 
 
 class _Fifo:
