@@ -1,41 +1,13 @@
-"""The command: parses, calls the API, prints."""
+"""``frame-transformer separate``."""
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .errors import FrameTransformerError
 
-app = typer.Typer(
-    help="Take the voice out of a song, or the song away from the voice.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-)
-
-
-def _version(value: bool) -> None:
-    if value:
-        from . import __version__
-
-        typer.echo(f"frame-transformer {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
 def separate(
     songs: Annotated[list[str], typer.Argument(help="Files, folders, glob patterns or m3u playlists.")],
     model: Annotated[list[str], typer.Option("-n", "--model", help="Model name or file; several form an ensemble.")] = [
@@ -62,7 +34,7 @@ def separate(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    from .separation import OutputOptions, Separator, find_songs, separate_files
+    from ..separation import OutputOptions, Separator, find_songs, separate_files
 
     options = OutputOptions(
         output,
@@ -118,62 +90,3 @@ def separate(
         if len(files) > 1:
             typer.echo(f"error: {failures} of {len(files)} files failed", err=True)
         raise typer.Exit(1)
-
-
-@app.command()
-def models(as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False) -> None:
-    """List the models that are known by name."""
-    from .models import list_models
-
-    known = list_models()
-    if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(info) for info in known], ensure_ascii=False))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "family", "parameters", "source", "licence", "here")
-    for info in known:
-        here = "yes" if info.cached else "no"
-        table.add_row(info.name, info.family, f"{info.parameters:,}", info.source, info.licence, here)
-    Console().print(table)
-
-
-@app.command(name="import")
-def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the original research code.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The .safetensors file to write.")] = None,
-) -> None:
-    """Turn an original research checkpoint into a safetensors model file."""
-    from .errors import ModelError
-    from .models import load_checkpoint, save_model
-
-    if not checkpoint.is_file():
-        raise ModelError(f"{checkpoint}: no such file")
-    target = output or checkpoint.with_suffix(".safetensors")
-    save_model(load_checkpoint(checkpoint), target)
-    typer.echo(target)
-
-
-@app.command(name="env-info")
-def env_info() -> None:
-    """Print versions and devices, for bug reports."""
-    import platform
-    from importlib.metadata import version
-
-    import torch
-
-    typer.echo(f"frame-transformer {version('frame-transformer')}, Python {platform.python_version()}")
-    typer.echo(f"{platform.platform()}, torch {torch.__version__}, PyAV {version('av')}")
-    typer.echo(f"CUDA {torch.cuda.is_available()}, MPS {torch.backends.mps.is_available()}")
-
-
-def main() -> None:
-    """Runs the command; errors meant for the user are one line and exit code 1, Ctrl-C is exit code 130."""
-    try:
-        app()
-    except FrameTransformerError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)

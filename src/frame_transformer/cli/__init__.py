@@ -1,0 +1,52 @@
+"""The command: parses, calls the API, prints. One module a command; what they need is imported when they run."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ..errors import FrameTransformerError
+from .environment import env_info
+from .models import import_checkpoint, models
+from .separate import separate
+
+app = typer.Typer(
+    help="Take the voice out of a song, or the song away from the voice.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from .. import __version__
+
+        typer.echo(f"frame-transformer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(separate)
+app.command()(models)
+app.command(name="import")(import_checkpoint)
+app.command()(env_info)
+
+
+def main() -> None:
+    """Runs the command; errors meant for the user are one line and exit code 1, Ctrl-C is exit code 130."""
+    try:
+        app()
+    except FrameTransformerError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

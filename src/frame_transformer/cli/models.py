@@ -1,0 +1,41 @@
+"""``frame-transformer models`` and ``import``: what can be loaded, and original checkpoints."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def models(as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False) -> None:
+    """List the models that are known by name."""
+    from ..models import list_models
+
+    known = list_models()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(info) for info in known], ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "family", "parameters", "source", "licence", "here")
+    for info in known:
+        here = "yes" if info.cached else "no"
+        table.add_row(info.name, info.family, f"{info.parameters:,}", info.source, info.licence, here)
+    Console().print(table)
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the original research code.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The .safetensors file to write.")] = None,
+) -> None:
+    """Turn an original research checkpoint into a safetensors model file."""
+    from ..errors import ModelError
+    from ..models import load_checkpoint, save_model
+
+    if not checkpoint.is_file():
+        raise ModelError(f"{checkpoint}: no such file")
+    target = output or checkpoint.with_suffix(".safetensors")
+    save_model(load_checkpoint(checkpoint), target)
+    typer.echo(target)
