@@ -3,14 +3,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help demo test lint
+.PHONY: help demo test lint bench web docs
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch -c constraints.txt
-	$(BIN)/pip install --quiet -e '.[dev]' -c constraints.txt
+	$(BIN)/pip install --quiet -e '.[dev,train,eval,web,cluster,export,docs]' -c constraints.txt
 	touch $@
 
 demo: $(INSTALLED) ## separate a real song excerpt with the default model
@@ -22,3 +22,12 @@ test: $(INSTALLED) ## run the whole test suite
 
 lint: $(INSTALLED) ## ruff and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: $(INSTALLED) ## speed and memory of every model, as a table and as JSON
+	$(BIN)/python -m benchmarks
+
+web: $(INSTALLED) ## the web page on this machine
+	$(BIN)/frame-transformer web
+
+docs: $(INSTALLED) ## the documentation, into site/
+	$(BIN)/mkdocs build --strict
