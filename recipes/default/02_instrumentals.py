@@ -91,7 +91,7 @@ def main() -> None:
         tracks = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         for path in tracks[:1] if options.quick else tracks:
             track = path.relative_to(folder).as_posix()
-            voice = next((db for name, db in known.items() if name.endswith(f"/{track}")), None)
+            voice = next((db for name, db in known.items() if name.endswith((f"/{track}", f": {track}"))), None)
             target = options.output / place(package, track, voice)
             # Step 3 moves what is unscanned, so a track counts as done wherever it lies.
             if list(options.output.glob(f"*/{package}/{target.name}")) or list(
