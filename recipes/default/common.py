@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 SAMPLE_RATE = 44100
-AUDIO_SUFFIXES = {".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav"}
+AUDIO_SUFFIXES = {".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus", ".wav"}
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
