@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from frame_transformer.data import DataError, discover, roles_in, split_of
-from frame_transformer.data.catalogue import AudioFile
+from frame_transformer.data import DataError, discover, gather, roles_in, split_of
+from frame_transformer.data.catalogue import STEM_STREAMS, AudioFile
 from frame_transformer.data.reading import read
 
 from .conftest import RATE, tone
@@ -72,6 +72,40 @@ def test_musdb_hq_and_pairs(tmp_path):
     assert (split_of(song.group, 1.0), split_of(pair.group, 0.0)) == ("train", "validation")
     # The folder's own name tells the split too.
     assert [song.name for song in discover({"songs": [tmp_path / "hq/test"]})] == ["test/pair"]
+
+
+def test_every_layout_in_one_collection(tmp_path):
+    """MUSDB18 and MUSDB18-HQ with their splits, a folder with all six stems, and pairs."""
+    files = [f"hq/{split}/B/{stem}.wav" for split in ("train", "test") for stem in STEM_STREAMS]
+    files += [f"all/six/{stem}.wav" for stem in (*STEM_STREAMS, "instrumental")]
+    files += ["musdb18/train/A.stem.mp4", "musdb18/test/A.stem.mp4", "pairs/p/mixture.mp3", "pairs/p/instrumental.flac"]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    songs = gather([tmp_path / name for name in ("hq", "musdb18", "all")], {"songs": [tmp_path / "pairs"]})
+    stems = {
+        song.name: {stem: [file.path.name for file in found] for stem, found in song.stems.items()} for song in songs
+    }
+    parts = {"instrumental": ["drums.wav", "bass.wav", "other.wav"], "vocals": ["vocals.wav"]}
+    packed = {"instrumental": 3 * ["A.stem.mp4"], "vocals": ["A.stem.mp4"]}
+    assert stems == {
+        "train/B": parts,
+        "test/B": parts,
+        "train/A": packed,
+        "test/A": packed,
+        "six": {"instrumental": ["instrumental.wav"], "vocals": ["vocals.wav"]},
+        "p": {"instrumental": ["instrumental.flac"], "mixture": ["mixture.mp3"]},
+    }
+    assert {song.name for song in songs if split_of(song.group, 0.0) == "validation"} == {"test/A", "test/B"}
+    assert len(gather([tmp_path / "hq", tmp_path / "hq"], {})) == 2
+
+
+@pytest.mark.parametrize("role", ["songs", "vocals"])
+def test_folder_without_songs_of_its_role(tmp_path, role):
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "loose" / ("drums.wav" if role == "songs" else "notes.txt")).touch()
+    with pytest.raises(DataError, match=r"loose: holds no (songs with stems; a song is|audio files)"):
+        discover({role: [tmp_path / "loose"]})
 
 
 def test_stem_mp4_streams(tmp_path):

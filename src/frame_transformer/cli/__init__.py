@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ..errors import FrameTransformerError
+from .data import app as data
 from .environment import env_info
 from .models import import_checkpoint, models
 from .separate import separate
@@ -39,6 +40,7 @@ app.command()(separate)
 app.command()(models)
 app.command(name="import")(import_checkpoint)
 app.command()(env_info)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Training data: catalogues of songs, their prepared form, random crops and VoxAug."""
 
 from ..errors import DataError
-from .catalogue import Role, Song, discover, roles_in, split_of
+from .catalogue import Role, Song, discover, gather, roles_in, split_of
 from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
 from .index import FileRecord, Index, read_index, scan
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
@@ -24,6 +24,7 @@ __all__ = [
     "VoxAug",
     "VoxAugConfig",
     "discover",
+    "gather",
     "prepare",
     "read_index",
     "read_prepared",

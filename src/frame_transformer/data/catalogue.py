@@ -36,6 +36,9 @@ class AudioFile:
     path: Path
     stream: int = 0
 
+    def __str__(self) -> str:
+        return f"{self.path} (stream {self.stream})" if self.stream else str(self.path)
+
 
 @dataclass(frozen=True)
 class Song:
@@ -120,6 +123,20 @@ def roles_in(folder: Path) -> dict[Role, list[Path]]:
     return roles or {"unlabelled": [folder]}
 
 
+def gather(folders: Iterable[Path], roles: Mapping[Role, Iterable[Path]]) -> list[Song]:
+    """The songs in data folders, whose subfolders tell their roles, and in folders of given roles.
+
+    Raises DataError as `roles_in` and `discover` do, and when no folder is given.
+    """
+    merged: dict[Role, dict[Path, None]] = {role: dict.fromkeys(map(Path, roles.get(role, ()))) for role in ROLES}
+    for folder in folders:
+        for role, found in roles_in(folder).items():
+            merged[role].update(dict.fromkeys(found))
+    if not any(merged.values()):
+        raise DataError("no folder given; name a folder of data, or one for a role (see --help)")
+    return discover(merged)
+
+
 def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:
     """The songs in folders whose role is known, sorted by role and name.
 
@@ -128,15 +145,23 @@ def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:
     ``mixture`` with ``instrumental`` or ``vocals`` (a pair: the missing one is the difference); every ``.stem.mp4``
     (MUSDB18: streams mixture, drums, bass, other, vocals) is a song too.
 
-    Raises DataError for a missing or unreadable folder.
+    Raises DataError for a missing or unreadable folder, or one without songs of its role.
     """
     songs = []
     for role in ROLES:
         for folder in map(Path, folders.get(role, ())):
             paths = audio_files(folder)
+            if not paths:
+                raise DataError(f"{folder}: holds no audio files")
             top = _above_split(folder)
             if role == "songs":
-                songs += _songs_with_stems(top, paths)
+                found = _songs_with_stems(top, paths)
+                if not found:
+                    raise DataError(
+                        f"{folder}: holds no songs with stems; a song is a .stem.mp4, or a folder of files named "
+                        "vocals, instrumental (or drums, bass and other), mixture"
+                    )
+                songs += found
             else:
                 stem = {"instrumentals": "instrumental", "vocals": "vocals", "unlabelled": "music"}[role]
                 songs += [

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from .reading import SAMPLE_RATE, read
 
 INDEX_FORMAT = 1
 SILENCE_DB = -60.0
+VOCALS_THRESHOLD_DB = -20.0
 SKETCH_SIZE = 256
 NEAR_DUPLICATE_SHARE = 0.08
 SAVE_EVERY = 50
@@ -40,7 +42,8 @@ class FileRecord:
 
     ``sample_rate`` (Hz) and ``channels`` are the file's own. ``peak`` is in dB relative to full scale, ``loudness`` in
     LUFS; both are at least -120. ``content`` is a hash of the decoded sound, so tags and container do not matter.
-    ``landmarks`` is the sketch for near duplicates. ``vocals_level`` is None unless a detector was given.
+    ``landmarks`` is the sketch for near duplicates. ``vocals_level`` is what the detector called ``detector`` returned;
+    both are None where none was used.
     """
 
     path: str
@@ -57,6 +60,7 @@ class FileRecord:
     content: str | None = None
     landmarks: tuple[int, ...] = ()
     vocals_level: float | None = None
+    detector: str | None = None
 
     @property
     def file(self) -> AudioFile:
@@ -70,9 +74,10 @@ class FileRecord:
 
 @dataclass
 class Index:
-    """The records of a scan, in the order of the files."""
+    """The records of a scan, in the order of the files; ``read`` of them were read by that scan, not taken over."""
 
     records: list[FileRecord] = field(default_factory=list)
+    read: int = field(default=0, compare=False)
 
     def failures(self) -> list[FileRecord]:
         """Files that do not decode."""
@@ -82,7 +87,7 @@ class Index:
         """Files that hold nothing but silence."""
         return [record for record in self.records if record.silent]
 
-    def with_vocals(self, threshold: float = -20.0) -> list[FileRecord]:
+    def with_vocals(self, threshold: float = VOCALS_THRESHOLD_DB) -> list[FileRecord]:
         """Files in which the detector heard vocals above ``threshold`` dB; meant for those called instrumentals."""
         return [
             record for record in self.records if record.vocals_level is not None and record.vocals_level > threshold
@@ -122,6 +127,43 @@ class Index:
         for number, record in enumerate(self.records):
             groups[root(number)].append(record)
         return [group for group in groups.values() if len(group) > 1]
+
+    def summary(self, songs: Iterable[Song], vocals_threshold: float = VOCALS_THRESHOLD_DB) -> dict[str, Any]:
+        """What a scan found, ready for JSON: counts and seconds of every role, and the files to look at.
+
+        Keys: "files", "read", "roles" (role: "songs", "files", "seconds"), "failures" ("file", "error"), "silent",
+        "duplicates" (groups of files), "near_duplicates" (groups of files of different songs, other than exact
+        duplicates), "with_vocals" ("file", "level" in dB, the highest first).
+        """
+        songs = list(songs)
+        records = {record.file: record for record in self.records}
+        roles: dict[str, dict[str, float]] = {}
+        songs_of = defaultdict(set)
+        for song in songs:
+            role = roles.setdefault(song.role, {"songs": 0, "files": 0, "seconds": 0.0})
+            durations = [records[file].duration or 0.0 for file in song.files if file in records]
+            role["songs"] += 1
+            role["files"] += len(durations)
+            role["seconds"] += max(durations, default=0.0)
+            for file in song.files:
+                songs_of[file].add(song.name)
+        exact = self.duplicates()
+        near = [
+            group
+            for group in self.near_duplicates()
+            if group not in exact and len(set().union(*(songs_of[record.file] for record in group))) > 1
+        ]
+        loudest = sorted(self.with_vocals(vocals_threshold), key=lambda record: -(record.vocals_level or 0.0))
+        return {
+            "files": len(self.records),
+            "read": self.read,
+            "roles": roles,
+            "failures": [{"file": str(record.file), "error": record.error} for record in self.failures()],
+            "silent": [str(record.file) for record in self.silent()],
+            "duplicates": [[str(record.file) for record in group] for group in exact],
+            "near_duplicates": [[str(record.file) for record in group] for group in near],
+            "with_vocals": [{"file": str(record.file), "level": record.vocals_level} for record in loudest],
+        }
 
     def usable(self, songs: Iterable[Song]) -> tuple[list[Song], list[tuple[str, str]]]:
         """The songs to train on, and the names of the others with the reason.
@@ -171,27 +213,31 @@ def scan(
     songs: Iterable[Song],
     index_path: Path,
     detect_vocals: VocalsDetector | None = None,
+    detector: str = "",
     progress: Callable[[int, int, str], None] | None = None,
     workers: int = 1,
 ) -> Index:
     """Reads every file of ``songs``, unless unchanged since the last time, and writes what it holds to ``index_path``.
 
     The index (JSON) is saved now and then, so an interrupted scan goes on where it stopped; files that are gone leave
-    it. ``detect_vocals`` is called for instrumentals only. ``progress(done, total, name)`` follows every file. Raises
-    DataError when the index cannot be read or written.
+    it. ``detect_vocals`` is called for instrumentals only, again if the last scan's ``detector`` had another name.
+    ``progress(done, total, name)`` follows every file. Raises DataError when the index cannot be read or written.
     """
     known = {record.file: record for record in read_index(index_path).records} if index_path.exists() else {}
     roles = {file: song.role for song in songs for file in song.files}
     records: dict[AudioFile, FileRecord] = {}
+    _write_index(index_path, known.values())  # a path that cannot be written is known before hours of reading
 
     def examine_one(file: AudioFile) -> FileRecord:
-        detector = detect_vocals if roles[file] == "instrumentals" else None
+        detect = detect_vocals if roles[file] == "instrumentals" else None
         old = known.get(file)
-        if old and _unchanged(old) and (detector is None or old.error or old.vocals_level is not None):
+        if old and _unchanged(old) and (detect is None or old.error or old.detector == detector):
             return old
-        return examine(file, detector)
+        record = examine(file, detect)
+        return record if record.vocals_level is None else replace(record, detector=detector)
 
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         futures = {pool.submit(examine_one, file): file for file in roles}
         for number, future in enumerate(as_completed(futures), 1):
             file = futures[future]
@@ -199,8 +245,14 @@ def scan(
             if progress:
                 progress(number, len(roles), str(file.path))
             if number % SAVE_EVERY == 0:
-                _write_index(index_path, [*{**known, **records}.values()])
-    index = Index([records[file] for file in roles])
+                _write_index(index_path, {**known, **records}.values())
+    except BaseException:  # Ctrl-C too: what is known stays known, and files not begun are not read
+        pool.shutdown(cancel_futures=True)
+        _write_index(index_path, {**known, **records}.values())
+        raise
+    pool.shutdown()
+    read = sum(record is not known.get(file) for file, record in records.items())
+    index = Index([records[file] for file in roles], read)
     _write_index(index_path, index.records)
     return index
 
@@ -242,7 +294,7 @@ def read_index(path: Path) -> Index:
         raise DataError(f"{path}: is no readable index ({error}); delete it and run `data scan` again") from error
 
 
-def _write_index(path: Path, records: list[FileRecord]) -> None:
+def _write_index(path: Path, records: Iterable[FileRecord]) -> None:
     partial = path.with_name(f".{path.name}.part")
     lines = ",\n".join(json.dumps(asdict(record)) for record in records)
     try:

@@ -49,6 +49,10 @@ class PreparedSong:
     stems: tuple[str, ...]
     group: str
 
+    @property
+    def seconds(self) -> float:
+        return self.samples / SAMPLE_RATE
+
     def crop(self, stem: str, start: int, samples: int) -> np.ndarray:
         """Samples ``start`` to ``start + samples`` as int16 `(samples, 2)`, a copy; zeros beyond the song's ends.
 

@@ -1,6 +1,7 @@
 """From a song to its stems."""
 
 from .batch import FileResult, OutputOptions, find_songs, separate_file, separate_files
+from .meter import VocalsMeter
 from .separator import Separation, Separator, StemBlock, separate
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Separation",
     "Separator",
     "StemBlock",
+    "VocalsMeter",
     "find_songs",
     "separate",
     "separate_file",

@@ -1,0 +1,159 @@
+"""``frame-transformer data``: training data is scanned, then prepared."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Scan and prepare training data.", no_args_is_help=True)
+
+Folders = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[DIR]...",
+        help="Data folders, with subfolders instrumentals, vocals, songs (or stems, pairs) and unlabelled (or music); "
+        "any other folder of songs with stems, such as MUSDB18, or of unlabelled music.",
+    ),
+]
+Instrumentals = Annotated[list[Path], typer.Option(help="A folder of instrumentals. May be given several times.")]
+Vocals = Annotated[list[Path], typer.Option(help="A folder of vocals.")]
+Songs = Annotated[list[Path], typer.Option(help="A folder of songs with stems, or of pairs mixture + instrumental.")]
+Unlabelled = Annotated[list[Path], typer.Option(help="A folder of any music, for pretraining.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+LISTED = 20
+
+
+@app.command()
+def scan(
+    folders: Folders = None,
+    instrumentals: Instrumentals = [],
+    vocals: Vocals = [],
+    songs: Songs = [],
+    unlabelled: Unlabelled = [],
+    index: Annotated[Path, typer.Option(help="The index file to write, or to bring up to date.")] = Path("index.json"),
+    detect_vocals: Annotated[
+        bool, typer.Option(help="Separate excerpts of the instrumentals to find vocals in them.")
+    ] = True,
+    threshold: Annotated[float, typer.Option(help="Level (dB) above which vocals are reported.")] = -20.0,
+    model: Annotated[str, typer.Option("-n", "--model", help="The model that listens for vocals.")] = "default",
+    device: Annotated[
+        str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
+    ] = "auto",
+    workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Files read at a time.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Write an index of audio files: what they hold, what is the same music, what should not be trained on.
+
+    A second run reads only new and changed files.
+    """
+    from ..data import gather
+    from ..data import scan as scan_songs
+
+    found = gather(
+        folders or [], {"instrumentals": instrumentals, "vocals": vocals, "songs": songs, "unlabelled": unlabelled}
+    )
+    detector = None
+    if detect_vocals and any(song.role == "instrumentals" for song in found):
+        from ..separation import VocalsMeter
+
+        detector = VocalsMeter(model, device)
+    with _progress("scan", as_json) as report:
+        result = scan_songs(found, index, detector, model, report, workers)
+    summary = result.summary(found, threshold)
+    if as_json:
+        typer.echo(json.dumps({"index": str(index)} | summary, ensure_ascii=False))
+        return
+    _table(summary["roles"])
+    typer.echo(f"{index}: {summary['files']} files, {summary['read']} of them read by this run")
+    _list("do not decode", [failure["error"] for failure in summary["failures"]])
+    _list("hold only silence", summary["silent"])
+    _list("groups of exact duplicates", [" = ".join(group) for group in summary["duplicates"]])
+    _list("groups of near duplicates", [" ~ ".join(group) for group in summary["near_duplicates"]])
+    suspects = [f"{suspect['file']}: {suspect['level']:.0f} dB" for suspect in summary["with_vocals"]]
+    _list(f"instrumentals may hold vocals (above {threshold:g} dB)", suspects)
+
+
+@app.command()
+def prepare(
+    folders: Folders = None,
+    instrumentals: Instrumentals = [],
+    vocals: Vocals = [],
+    songs: Songs = [],
+    unlabelled: Unlabelled = [],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the prepared form.")] = Path("prepared"),
+    index: Annotated[
+        Path | None, typer.Option(help="Index of a scan: leaves out what cannot be used, keeps alike songs together.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decode songs once into the form that training reads crops from.
+
+    A second run decodes only new and changed songs.
+    """
+    from ..data import DataError, Index, gather, read_index, read_prepared
+    from ..data import prepare as prepare_songs
+
+    found = gather(
+        folders or [], {"instrumentals": instrumentals, "vocals": vocals, "songs": songs, "unlabelled": unlabelled}
+    )
+    usable, left_out = (read_index(index) if index else Index()).usable(found)
+    with _progress("prepare", as_json) as report:
+        done = prepare_songs(usable, output, report)
+    skipped = left_out + done.skipped
+    if len(skipped) == len(found):
+        raise DataError(f"none of the {len(found)} songs can be used, the first because: {skipped[0][1]}")
+    ready = read_prepared(output)
+    roles: dict[str, dict[str, float]] = {}
+    for song in ready:
+        role = roles.setdefault(song.role, {"songs": 0, "files": 0, "seconds": 0.0})
+        role["songs"] += 1
+        role["files"] += len(song.stems)
+        role["seconds"] += song.seconds
+    if as_json:
+        summary = {
+            "output": str(output),
+            "prepared": done.prepared,
+            "up_to_date": done.up_to_date,
+            "skipped": [{"song": name, "reason": reason} for name, reason in skipped],
+            "roles": roles,
+        }
+        typer.echo(json.dumps(summary, ensure_ascii=False))
+        return
+    _table(roles)
+    typer.echo(f"{output}: {len(done.prepared)} songs prepared, {len(done.up_to_date)} were up to date")
+    _list("songs skipped", [f"{name}: {reason}" for name, reason in skipped])
+
+
+@contextmanager
+def _progress(task: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
+        bar = bars.add_task(task, total=None)
+        yield lambda done, total, name: bars.update(bar, completed=done, total=total, description=Path(name).name)
+
+
+def _table(roles: dict[str, dict[str, float]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("role", "songs", "files", "hours")
+    for role, row in roles.items():
+        table.add_row(role, f"{row['songs']:,}", f"{row['files']:,}", f"{row['seconds'] / 3600:.2f}")
+    Console().print(table)
+
+
+def _list(what: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    typer.echo(f"{len(lines)} {what}:")
+    for line in lines[:LISTED]:
+        typer.echo(f"  {line}")
+    if len(lines) > LISTED:
+        typer.echo(f"  and {len(lines) - LISTED} more (--json lists all)")

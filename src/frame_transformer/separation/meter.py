@@ -1,0 +1,71 @@
+"""How much voice there is in a track, measured by separating a few excerpts of it."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from .separator import Separator
+
+QUIET_DB = -40.0
+
+
+class VocalsMeter:
+    """Measures the level of vocals in a track; an instance is the detector that `frame_transformer.data.scan` takes.
+
+    The level is the 90th percentile, over the seconds of ``excerpts`` places spread evenly over the track, of the power
+    of the separated vocals over that of the track. It is a suspicion, no proof: it is as good as the model is, and
+    instruments that sound like voices count as such.
+
+    Args:
+        model, device: as for :class:`Separator`.
+        excerpts: how many passes of the network a track costs at most; each covers one window of the model.
+
+    Raises:
+        ModelError: no such model. OptionError: the device is not available.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module] = "default",
+        device: str = "auto",
+        excerpts: int = 6,
+    ):
+        whole = Separator(model, device=device)
+        # All that one pass sees is used: context would cost more than the little accuracy it adds is worth here.
+        self.separator = Separator(
+            whole.models, device=device, window=whole.window + 2 * whole.context, context=0, overlap=0
+        )
+        self.excerpts = excerpts
+
+    def __call__(self, samples: np.ndarray, sample_rate: int = 44100) -> float:
+        """The level in dB, at most about 0, of float32 (channels, samples); -120 where there is only silence."""
+        config = self.separator.config
+        length = round((self.separator.window - 1) * config.hop_length * sample_rate / config.sample_rate)
+        powers = [
+            self._powers(samples[:, start : start + length], sample_rate) for start in self._starts(samples, length)
+        ]
+        vocals, track = np.concatenate(powers, axis=1)
+        heard = track > track.max() * 10 ** (QUIET_DB / 10)
+        if not heard.any():
+            return -120.0
+        return float(10 * np.log10(max(np.percentile(vocals[heard] / track[heard], 90), 1e-12)))
+
+    def _starts(self, samples: np.ndarray, length: int) -> list[int]:
+        spare = samples.shape[1] - length
+        if spare <= 0:
+            return [0]
+        count = min(self.excerpts, -(-samples.shape[1] // length))
+        return [round(spare * (place + 0.5) / count) for place in range(count)]
+
+    def _powers(self, excerpt: np.ndarray, sample_rate: int) -> np.ndarray:
+        """Mean power of the vocals and of the whole in every second, at least one: (2, seconds)."""
+        vocals = self.separator.separate(excerpt, sample_rate).vocals
+        seconds = max(1, excerpt.shape[1] // sample_rate)
+        return np.array(
+            [
+                [part.mean() for part in np.array_split(np.square(sound, dtype=np.float64).mean(axis=0), seconds)]
+                for sound in (vocals, excerpt)
+            ]
+        )
