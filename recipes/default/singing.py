@@ -152,7 +152,7 @@ def time_map(line: Line, onsets: list[float], end: float) -> tuple[np.ndarray, n
     """Where each moment of the sung line comes from: pairs of target and source times, both rising.
 
     A vowel starts on its note. The consonants before it keep their length and take the time from the vowel before;
-    in a held vowel only its middle is stretched, so that its beginning and end move as in speech.
+    in a held vowel only its middle third is stretched, so that its beginning and end move as in speech.
     """
     target, source = [], []
     vowels = [index for index, phoneme in enumerate(line.phonemes) if phoneme.kind == "vowel"]
@@ -170,7 +170,7 @@ def time_map(line: Line, onsets: list[float], end: float) -> tuple[np.ndarray, n
         squeeze = min(1.0, 0.6 * room / max(sum(lengths), 1e-6)) if order + 1 < len(vowels) else 1.0
         held = room - squeeze * sum(lengths) if order + 1 < len(vowels) else room
         spoken = vowel.end - vowel.start
-        edge = min(0.3 * spoken, 0.3 * held, 0.05)
+        edge = 0.35 * min(spoken, held)
         target += [onsets[order], onsets[order] + edge, onsets[order] + held - edge]
         source += [vowel.start, vowel.start + edge, vowel.end - edge]
         cursor = onsets[order] + held
@@ -193,7 +193,7 @@ def pitch_curve(notes: list[Note], times: np.ndarray, style: Style, rng: np.rand
     for before, note in zip(notes[:-1], notes[1:], strict=True):
         glide = style.glide * rng.uniform(0.6, 1.5) * (1 + 0.05 * abs(note.pitch - before.pitch))
         middle = note.start - 0.2 * glide
-        curve += (note.pitch - before.pitch) / (1 + np.exp(-(times - middle) / (glide / 6)))
+        curve += (note.pitch - before.pitch) * (0.5 + 0.5 * np.tanh((times - middle) / (glide / 3)))
     for index, note in enumerate(notes):
         length = note.end - note.start
         inside = (times >= note.start) & (times < note.end)
@@ -247,15 +247,17 @@ def envelope_at(line: Line, positions: np.ndarray, formants: float) -> tuple[np.
     return envelope, aperiodicity
 
 
-def level_vowels(envelope: np.ndarray, voiced: np.ndarray) -> np.ndarray:
-    """Evens out, by half, how loud the voiced frames are: a held note does not fade as a spoken vowel does."""
-    loudness = np.logaddexp.reduce(envelope[:, :400], axis=1)
+def level(envelope: np.ndarray, voiced: np.ndarray) -> np.ndarray:
+    """Evens out, by half, how loud the voiced frames are (a held note does not fade as a spoken vowel does) and keeps
+    the others 9 dB below them: stretched vowels make the hiss of a consonant stand out."""
+    loudness = np.logaddexp.reduce(envelope, axis=1)
     if not voiced.any():
         return envelope
     typical = np.percentile(loudness[voiced], 75)
-    gain = np.where(voiced, np.clip(0.5 * (typical - loudness), -1.5, 2.0), 0.0)
-    gain = np.convolve(np.pad(gain, 10, mode="edge"), np.hanning(21) / np.hanning(21).sum(), mode="valid")
-    return envelope + gain[:, None]
+    quieter = np.minimum(0, typical - 9 * np.log(10) / 10 - loudness)
+    gain = np.where(voiced, np.clip(0.5 * (typical - loudness), -1.5, 2.0), quieter)
+    window = np.hanning(9) / np.hanning(9).sum()
+    return envelope + np.convolve(np.pad(gain, 4, mode="edge"), window, mode="valid")[:, None]
 
 
 def colour(envelope: np.ndarray, pitch: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray:
@@ -272,17 +274,17 @@ def colour(envelope: np.ndarray, pitch: np.ndarray, style: Style, rng: np.random
 
 def swell(notes: list[Note], times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """How loud (dB) a line is over time: every note is attacked and dies away a little, some swell."""
-    level = np.zeros(len(times))
+    decibels = np.zeros(len(times))
     for note in notes:
         length = max(note.end - note.start, 0.05)
         inside = (times >= note.start) & (times < note.end)
         x = np.clip((times - note.start) / length, 0, 1)
         attack = -rng.uniform(1, 6) * np.exp(-np.maximum(times - note.start, 0) / rng.uniform(0.02, 0.09))
         arch = rng.uniform(-1, 3) * np.sin(np.pi * x) if length > 0.5 else 0.0
-        level += inside * (rng.normal(0, 1) + attack + arch - rng.uniform(0, 5) * x**2)
+        decibels += inside * (rng.normal(0, 1) + attack + arch - rng.uniform(0, 5) * x**2)
     release = rng.uniform(0.05, 0.35)
-    level -= rng.uniform(6, 15) * np.clip((times - notes[-1].end + release) / release, 0, 1.5)
-    return np.convolve(np.pad(level, 4, mode="edge"), np.ones(9) / 9, mode="valid")
+    decibels -= rng.uniform(6, 15) * np.clip((times - notes[-1].end + release) / release, 0, 1.5)
+    return np.convolve(np.pad(decibels, 4, mode="edge"), np.ones(9) / 9, mode="valid")
 
 
 def synthesise(f0: np.ndarray, envelope: np.ndarray, aperiodicity: np.ndarray, style: Style, rng: np.random.Generator):
@@ -324,7 +326,7 @@ def sing(line: Line, melody: list[list[Note]], style: Style, rng: np.random.Gene
     voiced = ((line.f0 > 0) & (line.aperiodicity[:, 1] < 0.98))[nearest] | kinds[nearest]
     notes = [note for group in melody for note in group]
     pitch = pitch_curve(notes, times, style, rng)
-    envelope = level_vowels(envelope, voiced) + swell(notes, times, rng)[:, None] * np.log(10) / 10
+    envelope = level(envelope, voiced) + swell(notes, times, rng)[:, None] * np.log(10) / 10
     envelope = colour(envelope, pitch, style, rng)
     aperiodicity[voiced & (aperiodicity[:, 2] > 0.9)] *= np.linspace(0.05, 1, BINS)  # vowels that speech left voiceless
     f0 = np.where(voiced & (not style.whisper), 440 * 2 ** ((pitch - 69) / 12), 0.0)
