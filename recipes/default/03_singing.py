@@ -167,9 +167,7 @@ class Take:
             pitches = self.composer.pitches(below=7, above=5)
             others += [(transpose(melody, pitches, int(step)), rng.uniform(-11, -4)) for step in steps]
         for index, (notes, decibels) in enumerate(others):
-            looser = replace(
-                self.style, formants=self.style.formants * float(np.exp(rng.normal(0, 0.03))), drift=0.15
-            )
+            looser = replace(self.style, formants=self.style.formants * float(np.exp(rng.normal(0, 0.03))), drift=0.15)
             audio, begin = sing(line, notes, looser, rng)
             side = float(rng.uniform(0.2, 0.95)) * (1 if index % 2 else -1)
             late = float(rng.normal(0.01, 0.018))
@@ -277,11 +275,13 @@ def main() -> None:
                 take = Take(singer, number, options.seconds, bank)
                 audio = take.render()
                 write(path, audio)
-                print(f"{path.relative_to(options.output)}: {take.manner}, {audio.shape[1] / SAMPLE_RATE:.0f} s", flush=True)
+                length = audio.shape[1] / SAMPLE_RATE
+                print(f"{path.relative_to(options.output)}: {take.manner}, {length:.0f} s", flush=True)
         if all(minutes(folder) >= enough for folder, _, enough in wanted):
             break
     for folder, _, _ in wanted:
-        print(f"{folder.relative_to(options.output)}: {len(list(audio_files(folder)))} takes, {minutes(folder):.0f} min")
+        count = len(list(audio_files(folder)))
+        print(f"{folder.relative_to(options.output)}: {count} takes, {minutes(folder):.0f} min")
 
 
 if __name__ == "__main__":

@@ -60,13 +60,29 @@ def render(part: Part, seconds: float, folder: Path) -> np.ndarray:
 
 def shape(part: Part, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A player's channel strip: amplifier and loudspeaker for guitars, compression, equalisation."""
-    from pedalboard import Chorus, Compressor, Distortion, Gain, HighpassFilter, HighShelfFilter, LadderFilter
-    from pedalboard import LowpassFilter, LowShelfFilter, PeakFilter, Pedalboard, Phaser
+    from pedalboard import (
+        Chorus,
+        Compressor,
+        Distortion,
+        Gain,
+        HighpassFilter,
+        HighShelfFilter,
+        LadderFilter,
+        LowpassFilter,
+        LowShelfFilter,
+        PeakFilter,
+        Pedalboard,
+        Phaser,
+    )
 
     audio = set_loudness(audio, -20)
     chain: list = []
     if part.program in DISTORTED and part.name != "drums":
-        chain += [HighpassFilter(90), Distortion(float(rng.uniform(8, 22))), LowpassFilter(float(rng.uniform(4500, 7500)))]
+        chain += [
+            HighpassFilter(90),
+            Distortion(float(rng.uniform(8, 22))),
+            LowpassFilter(float(rng.uniform(4500, 7500))),
+        ]
         chain += [PeakFilter(float(rng.uniform(600, 1000)), float(rng.uniform(-6, 0)), 0.8), Gain(-8)]
     elif part.name == "drums":
         chain += [Compressor(-24, float(rng.uniform(2, 6)), float(rng.uniform(5, 25)), float(rng.uniform(60, 160)))]
@@ -84,7 +100,9 @@ def shape(part: Part, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray
         chain += [HighShelfFilter(7000, float(rng.normal(1.5, 3)))]
         effect = rng.random()
         if effect < 0.25:
-            chain += [Chorus(float(rng.uniform(0.3, 1.5)), float(rng.uniform(0.1, 0.4)), mix=float(rng.uniform(0.2, 0.5)))]
+            chain += [
+                Chorus(float(rng.uniform(0.3, 1.5)), float(rng.uniform(0.1, 0.4)), mix=float(rng.uniform(0.2, 0.5)))
+            ]
         elif effect < 0.35:
             chain += [Phaser(float(rng.uniform(0.2, 1)), mix=0.4)]
         elif effect < 0.5:
@@ -154,7 +172,8 @@ def main() -> None:
         write(path, audio)
         print(f"{path.relative_to(options.output)}: {audio.shape[1] / SAMPLE_RATE:.0f} s", flush=True)
     for folder in folders:
-        print(f"{folder.relative_to(options.output)}: {len(list(audio_files(folder)))} songs, {minutes(folder):.0f} min")
+        count = len(list(audio_files(folder)))
+        print(f"{folder.relative_to(options.output)}: {count} songs, {minutes(folder):.0f} min")
 
 
 if __name__ == "__main__":

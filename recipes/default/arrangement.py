@@ -4,110 +4,69 @@ Nothing is quoted: chord progressions, basslines, melodies, drum fills and instr
 habits of a style. General MIDI's voices (choirs, "voice" leads and pads) are never used: the music is to hold none.
 """
 
+import tomllib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 DRUM_KEYS = {"kick": 36, "snare": 38, "rim": 37, "clap": 39, "hat": 42, "open": 46, "ride": 51, "crash": 49,
 "low": 45, "mid": 47, "high": 50, "shaker": 70, "tambourine": 54, "conga": 63, "cowbell": 56}  # fmt: skip
-GUITARS = (24, 25, 26, 27, 28)
-KEYS = (0, 1, 2, 4, 5, 7, 16, 17, 18)
-PADS = (48, 49, 50, 51, 88, 89, 90, 92, 93, 94, 95)
+PADS = (48, 49, 50, 51, 88, 89, 90, 92, 93, 95)
 SYNTHS = (62, 63, 80, 81, 82, 84, 86, 87)
-BRASS = (56, 57, 61, 65, 66)
 
 
 @dataclass(frozen=True)
 class Genre:
-    """The habits of a style of music.
+    """The habits of a style of music; genres.toml lists them. Instruments are General MIDI programs, from 0.
 
-    Drum patterns hold one letter for each sixteenth of a bar: ``x`` hit, ``X`` accent, ``o`` perhaps, ``.`` rest.
+    Attributes:
+        tempo: slowest and fastest, in beats a minute.
+        drums: patterns by drum, one letter for each sixteenth of a bar: x hit, X accent, o perhaps, . rest.
+        bass_manner: eighths, root, octaves, syncopated, walking, long or offbeat.
+        comping: how chords are played: held, eighths, offbeat, sixteenths, power, arpeggio or stabs.
+        swing: how late every second sixteenth is, as a part of a sixteenth.
+        kits: 0 standard, 8 room, 16 power, 24 electronic, 25 TR-808, 40 brushes.
+        pads: chance of a pad.
+        distorted: two guitars play power chords, one on each side.
+        pumping: how far every kick ducks the other instruments, 0 to 1.
     """
 
-    tempo: tuple[int, int]
-    drums: tuple[dict[str, str], ...]
-    bass: tuple[int, ...]  # programs
-    bass_manner: tuple[str, ...]  # eighths, root, octaves, syncopated, walking, long
-    chords: tuple[int, ...]
-    comping: tuple[str, ...]  # held, eighths, offbeat, sixteenths, power, arpeggio, stabs
-    leads: tuple[int, ...]
-    modes: tuple[str, ...] = ("major", "minor")
-    swing: float = 0.0  # how late every second sixteenth is, as a part of a sixteenth
-    kits: tuple[int, ...] = (0,)  # 0 standard, 8 room, 16 power, 24 electronic, 25 TR-808
-    pads: float = 0.5  # chance of a pad
+    tempo: list[int]
+    drums: list[dict[str, str]]
+    bass: list[int]
+    bass_manner: list[str]
+    chords: list[int]
+    comping: list[str]
+    leads: list[int]
+    modes: list[str] = field(default_factory=lambda: ["major", "minor"])
+    swing: float = 0.0
+    kits: list[int] = field(default_factory=lambda: [0])
+    pads: float = 0.5
     distorted: bool = False
-    pumping: float = 0.0  # how much the kick ducks everything else
+    pumping: float = 0.0
 
 
 GENRES = {
-    "pop": Genre((88, 126), (
-        {"kick": "X...x...X...x...", "snare": "....X.......X...", "hat": "x.x.x.x.x.x.x.xo"},
-        {"kick": "X.....x.X.x.....", "snare": "....X.......X...", "hat": "xxxxxxxxxxxxxxxx", "clap": "....x.......x..."},
-        {"kick": "X..x..x.X..x....", "snare": "....X.......X..o", "hat": "x.x.x.x.x.x.x.x.", "shaker": "xxxxxxxxxxxxxxxx"},
-    ), (33, 34, 38, 39), ("eighths", "root", "syncopated"), KEYS + GUITARS, ("held", "eighths", "arpeggio", "stabs"), (80, 81, 73, 11, 26, 4), kits=(0, 8)),
-    "rock": Genre((96, 152), (
-        {"kick": "X...x...x.x.....", "snare": "....X.......X...", "hat": "X.x.X.x.X.x.X.x."},
-        {"kick": "X.x.....x.x.....", "snare": "....X.......X.o.", "ride": "X.x.X.x.X.x.X.x."},
-        {"kick": "X.....x.X.x...o.", "snare": "....X.......X...", "open": "X...X...X...X..."},
-    ), (33, 34), ("eighths", "root"), (29, 30), ("power", "eighths"), (30, 29, 27), kits=(8, 16, 0), pads=0.15, distorted=True),
-    "metal": Genre((120, 190), (
-        {"kick": "XxXxXxXxXxXxXxXx", "snare": "....X.......X...", "ride": "X...X...X...X..."},
-        {"kick": "X..xX..xX..xX.xx", "snare": "....X.......X...", "open": "X...X...X...X..."},
-    ), (34,), ("eighths", "root"), (30,), ("power", "sixteenths"), (30,), ("minor",), kits=(16,), pads=0.1, distorted=True),
-    "funk": Genre((92, 116), (
-        {"kick": "X..x..x...x..x..", "snare": "....X..o.o..X..o", "hat": "xxxxxxxxxxxxxxxx"},
-        {"kick": "X.x.......xx.o..", "snare": "....X..o.x..X...", "hat": "X.xxX.xxX.xxX.xx", "conga": "..x.x..x..x.x.xx"},
-    ), (36, 37, 33), ("syncopated", "octaves"), (27, 28, 4, 7, 16), ("sixteenths", "stabs"), BRASS, ("dorian", "mixolydian"), 0.18, (0, 8), 0.1),
-    "disco": Genre((108, 128), (
-        {"kick": "X...X...X...X...", "snare": "....X.......X...", "open": "..x...x...x...x.", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X...X...X...X...", "clap": "....X.......X...", "hat": "xx.xxx.xxx.xxx.x", "tambourine": "..x...x...x...x."},
-    ), (33, 36, 38), ("octaves", "syncopated"), (4, 0, 27, 28), ("offbeat", "sixteenths", "stabs"), (48, 61, 81), ("minor", "dorian"), 0.08, (0, 24), 0.7),
-    "house": Genre((118, 130), (
-        {"kick": "X...X...X...X...", "clap": "....X.......X...", "open": "..x...x...x...x.", "shaker": "xxxxxxxxxxxxxxxx"},
-        {"kick": "X...X...X...X..o", "rim": "...x..x....x..x.", "hat": "..x...x...x...x.", "clap": "....X.......X..."},
-    ), (38, 39), ("offbeat", "syncopated", "octaves"), (4, 16, 62, 63, 90, 0), ("offbeat", "stabs", "held"), SYNTHS, ("minor", "dorian"), 0.12, (24, 25), 0.6, pumping=0.5),
-    "trance": Genre((128, 142), (
-        {"kick": "X...X...X...X...", "open": "..x...x...x...x.", "clap": "....x.......x...", "hat": "xxxxxxxxxxxxxxxx"},
-    ), (38, 39), ("offbeat", "eighths"), (81, 62, 90), ("arpeggio", "offbeat", "held"), (81, 80, 87), ("minor",), 0.0, (24,), 0.9, pumping=0.6),
-    "synthwave": Genre((80, 118), (
-        {"kick": "X...x...X...x...", "snare": "....X.......X...", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X.......X.......", "snare": "....X.......X...", "hat": "xxxxxxxxxxxxxxxx", "mid": "..............oo"},
-    ), (38, 39), ("eighths", "octaves"), (62, 63, 90, 89), ("held", "arpeggio", "stabs"), (80, 81, 84), ("minor",), 0.0, (24, 16), 0.9, pumping=0.25),
-    "hiphop": Genre((76, 98), (
-        {"kick": "X..x......x.....", "snare": "....X.......X...", "hat": "x.x.x.xxx.x.x.xx"},
-        {"kick": "X.....x..x......", "clap": "....X.......X..o", "hat": "x.xxx.x.xxx.x.x."},
-    ), (33, 38, 39, 32), ("root", "syncopated"), (4, 5, 0, 11, 48), ("stabs", "held"), (11, 73, 4, 26), ("minor", "dorian"), 0.25, (25, 0), 0.4),
-    "trap": Genre((66, 80), (
-        {"kick": "X......x..X.....", "clap": "........X.......", "hat": "x.x.xxx.x.x.xoxx", "open": "......o........."},
-        {"kick": "X..x......Xo....", "snare": "........X.......", "hat": "xxxxx.x.xxxxxxxo"},
-    ), (39, 38), ("long", "root"), (88, 11, 10, 0), ("held", "arpeggio"), (80, 10, 75, 11), ("minor",), 0.0, (25,), 0.6),
-    "reggae": Genre((68, 92), (
-        {"kick": "........X.......", "rim": "........x.......", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X...X...X...X...", "rim": "........x.......", "hat": "x.xxx.xxx.xxx.xx"},
-    ), (33, 32), ("syncopated", "root"), (16, 27, 0), ("offbeat",), (56, 57, 22), ("major", "minor"), 0.2, (0, 8), 0.1),
-    "ballad": Genre((58, 80), (
-        {"kick": "X.......x.......", "snare": "....X.......X...", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X......xx.......", "rim": "....X.......X...", "hat": "x...x...x...x..."},
-    ), (33, 35, 32), ("long", "root"), (0, 1, 4, 24, 25), ("arpeggio", "held", "eighths"), (48, 73, 68, 26, 40), ("major", "minor"), 0.0, (0, 8), 0.8),
-    "country": Genre((92, 132), (
-        {"kick": "X.......X.......", "snare": "....X..o....X..o", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X...x...X...x...", "snare": "..x...x...x...x.", "ride": "x...x...x...x..."},
-    ), (32, 33), ("root", "walking"), (25, 24, 105, 0), ("eighths", "offbeat", "arpeggio"), (26, 22, 110, 21), ("major", "mixolydian"), 0.15, (0, 8), 0.1),
-    "latin": Genre((92, 132), (
-        {"kick": "X..x....X..x....", "rim": "x..x..x...x.x...", "shaker": "xxxxxxxxxxxxxxxx", "conga": "..x.x.xx..x.x.xx"},
-        {"kick": "X...X...X...X...", "snare": "...x..x....x..x.", "hat": "x.x.x.x.x.x.x.x.", "cowbell": "x...x...x.x.x..."},
-    ), (32, 33), ("syncopated", "root"), (0, 24, 27), ("stabs", "offbeat"), (56, 73, 65, 11), ("minor", "dorian", "major"), 0.0, (0,), 0.2),
-    "jazz": Genre((90, 170), (
-        {"ride": "x...x..xx...x..x", "kick": "o.......o.......", "hat": "....x.......x...", "snare": "...o...o..o....."},
-    ), (32,), ("walking",), (0, 26, 4), ("stabs", "held"), (66, 65, 56, 59, 73, 11), ("dorian", "mixolydian", "major"), 0.3, (0, 40), 0.05),
-    "breakbeat": Genre((124, 174), (
-        {"kick": "X.x.......xx....", "snare": "....X..x.x..X..x", "hat": "x.x.x.x.x.x.x.x."},
-        {"kick": "X.........x.....", "snare": "....X.......X...", "hat": "xxx.xxx.xxx.xxxx"},
-    ), (38, 39), ("long", "syncopated"), (62, 4, 90, 88), ("held", "stabs"), SYNTHS, ("minor", "dorian"), 0.0, (24, 16), 0.8, pumping=0.2),
-}  # fmt: skip
-MODES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10), "dorian": (0, 2, 3, 5, 7, 9, 10),
-"mixolydian": (0, 2, 4, 5, 7, 9, 10)}  # fmt: skip
-FORM = (("intro", 4), ("verse", 8), ("chorus", 8), ("verse", 8), ("chorus", 8), ("bridge", 8), ("chorus", 8), ("outro", 4))
+    name: Genre(**habits)
+    for name, habits in tomllib.loads(Path(__file__).with_name("genres.toml").read_text(encoding="utf-8")).items()
+}
+MODES = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+}
+FORM = (
+    ("intro", 4),
+    ("verse", 8),
+    ("chorus", 8),
+    ("verse", 8),
+    ("chorus", 8),
+    ("bridge", 8),
+    ("chorus", 8),
+    ("outro", 4),
+)  # sections and their bars
 
 
 @dataclass(frozen=True)
@@ -149,7 +108,7 @@ class Arrangement:
             self.chords = [self._part("guitar_left", int(chords[0])), self._part("guitar_right", int(chords[0]))]
         self.pad = self._part("pad", int(rng.choice(PADS))) if rng.random() < self.genre.pads else None
         self.lead = self._part("lead", int(rng.choice(self.genre.leads)))
-        self.arpeggio = self._part("arpeggio", int(rng.choice(SYNTHS + (11, 45, 46)))) if rng.random() < 0.35 else None
+        self.arpeggio = self._part("arpeggio", int(rng.choice((*SYNTHS, 11, 45, 46)))) if rng.random() < 0.35 else None
         self.kicks: list[float] = []
         self.bar = 0
         self.sections: dict[str, dict] = {}
@@ -189,7 +148,7 @@ class Arrangement:
         section = self.sections[name]
         full = {"intro": 0.5, "verse": 0.7, "chorus": 1.0, "bridge": 0.6, "outro": 0.5}[name]
         drums_in = name in {"verse", "chorus"} or rng.random() < 0.5
-        lead_in = name == "chorus" and rng.random() < 0.6 or name in {"intro", "bridge"} and rng.random() < 0.6
+        lead_in = (name == "chorus" and rng.random() < 0.6) or (name in {"intro", "bridge"} and rng.random() < 0.6)
         for index in range(bars):
             first = 16 * self.bar
             degree = section["degrees"][index % 4]
@@ -203,12 +162,16 @@ class Arrangement:
                     manner = section["comping"][0]
                 if order == 0 or full > 0.6 or self.genre.distorted:
                     # The same seed, so that both guitars play the same rhythm.
-                    self._chord_bar(part, manner, first, degree, full, np.random.default_rng(section["seed"] + index % 2))
+                    self._chord_bar(
+                        part, manner, first, degree, full, np.random.default_rng(section["seed"] + index % 2)
+                    )
             if self.pad and (full == 1.0 or name == "bridge" or rng.random() < 0.2):
                 for key in self._chord(degree, 60):
                     self._add(self.pad, first, 15.5, key, 62)
             if self.arpeggio and name in {"chorus", "bridge", "intro"}:
-                self._chord_bar(self.arpeggio, "arpeggio", first, degree, full, np.random.default_rng(section["seed"]), 12)
+                self._chord_bar(
+                    self.arpeggio, "arpeggio", first, degree, full, np.random.default_rng(section["seed"]), 12
+                )
             if lead_in and index % 4 != 3:
                 self._lead_bar(section["motif"], first, degree)
             self.bar += 1
@@ -229,7 +192,7 @@ class Arrangement:
         filled = 16 if not fill or rng.random() < 0.25 else int(rng.choice([8, 12]))
         for name, letters in pattern.items():
             for step, letter in enumerate(letters[:filled]):
-                if letter == "." or letter == "o" and rng.random() < 0.5:
+                if letter == "." or (letter == "o" and rng.random() < 0.5):
                     continue
                 accent = {"X": 112, "x": 88, "o": 55}[letter] * (0.75 + 0.25 * full)
                 soft = 0.78 if name in {"hat", "shaker", "ride"} and step % 4 else 1.0

@@ -1,4 +1,4 @@
-"""Lines to sing, written for this recipe: short, many open vowels, every consonant; the language is espeak-ng's name."""
+"""Lines to sing, written for this recipe: short, with many open vowels and every consonant."""
 
 ENGLISH = """
 hold me now, I will wait for the morning light
@@ -77,10 +77,35 @@ da da dee da da do
 
 ADLIBS = ["yeah", "hey", "come on", "oh no", "alright", "let's go", "uh huh", "ooh", "ah"]
 
-FOREIGN = {
-    "es": ["la luna sale sobre el mar", "quiero vivir contigo esta noche", "corazón, no me dejes solo", "el viento canta una vieja canción"],
-    "it": ["il sole nasce ancora per noi", "dove vai, amore mio, senza di me", "questa notte non finirà mai", "canta piano la mia città"],
-    "fr": ["je marche seul dans la rue", "le ciel est bleu comme tes yeux", "reviens, la nuit est si longue", "on danse encore jusqu'au matin"],
-    "pt-br": ["o mar me leva pra longe daqui", "eu quero ver você sorrir", "a saudade bate no meu coração", "vem comigo ver o sol nascer"],
-    "de": ["ich warte auf den neuen Tag", "komm mit mir durch die Nacht", "der Regen fällt auf unser Haus", "wir tanzen weiter bis zum Licht"],
-}  # fmt: skip
+FOREIGN = {  # by espeak-ng's name of the language
+    "es": [
+        "la luna sale sobre el mar",
+        "quiero vivir contigo esta noche",
+        "corazón, no me dejes solo",
+        "el viento canta una vieja canción",
+    ],
+    "it": [
+        "il sole nasce ancora per noi",
+        "dove vai, amore mio, senza di me",
+        "questa notte non finirà mai",
+        "canta piano la mia città",
+    ],
+    "fr": [
+        "je marche seul dans la rue",
+        "le ciel est bleu comme tes yeux",
+        "reviens, la nuit est si longue",
+        "on danse encore jusqu'au matin",
+    ],
+    "pt-br": [
+        "o mar me leva pra longe daqui",
+        "eu quero ver você sorrir",
+        "a saudade bate no meu coração",
+        "vem comigo ver o sol nascer",
+    ],
+    "de": [
+        "ich warte auf den neuen Tag",
+        "komm mit mir durch die Nacht",
+        "der Regen fällt auf unser Haus",
+        "wir tanzen weiter bis zum Licht",
+    ],
+}

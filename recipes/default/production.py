@@ -31,8 +31,16 @@ def deess(audio: np.ndarray, threshold: float, ratio: float) -> np.ndarray:
 
 def vocal_chain(rng: np.random.Generator):
     """Equaliser, compressors and saturation for a lead or backing voice."""
-    from pedalboard import Compressor, Distortion, Gain, HighpassFilter, HighShelfFilter, LowShelfFilter
-    from pedalboard import PeakFilter, Pedalboard
+    from pedalboard import (
+        Compressor,
+        Distortion,
+        Gain,
+        HighpassFilter,
+        HighShelfFilter,
+        LowShelfFilter,
+        PeakFilter,
+        Pedalboard,
+    )
 
     chain = [HighpassFilter(float(rng.uniform(70, 160)))]
     chain.append(LowShelfFilter(float(rng.uniform(150, 300)), float(rng.normal(-1, 2))))

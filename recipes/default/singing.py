@@ -1,6 +1,7 @@
 """From spoken lines to singing: melodies, the fundamental frequency of a sung line, and its synthesis with WORLD."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from common import SAMPLE_RATE
@@ -17,8 +18,20 @@ SCALES = {
     "blues": (0, 3, 5, 6, 7, 10),
 }
 PROGRESSIONS = ((0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 4, 3), (0, 3, 0, 4), (5, 4, 3, 4), (0, 2, 3, 4))
-RHYTHMS = ((1, 1, 1, 1), (0.5, 0.5, 1, 1, 1), (1, 0.5, 0.5, 1, 1), (1.5, 0.5, 1, 1), (0.5,) * 8, (0.75, 0.75, 0.5, 1, 1),
-(0.5, 1, 0.5, 1, 1), (2, 1, 1), (1, 1, 2), (0.25, 0.25, 0.5, 0.5, 0.5, 1, 1), (1.5, 1.5, 1), (0.75, 0.25, 0.5, 0.5, 2))  # fmt: skip
+RHYTHMS = (
+    (1, 1, 1, 1),
+    (0.5, 0.5, 1, 1, 1),
+    (1, 0.5, 0.5, 1, 1),
+    (1.5, 0.5, 1, 1),
+    (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5),
+    (0.75, 0.75, 0.5, 1, 1),
+    (0.5, 1, 0.5, 1, 1),
+    (2, 1, 1),
+    (1, 1, 2),
+    (0.25, 0.25, 0.5, 0.5, 0.5, 1, 1),
+    (1.5, 1.5, 1),
+    (0.75, 0.25, 0.5, 0.5, 2),
+)  # the lengths of notes, in beats
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,9 @@ class Composer:
 
     def pitches(self, below: int = 0, above: int = 0) -> list[int]:
         """The notes of the scale inside the singer's range, or so many semitones beyond it."""
-        return [pitch for pitch in range(self.low - below, self.high + above + 1) if (pitch - self.tonic) % 12 in self.scale]
+        return [
+            pitch for pitch in range(self.low - below, self.high + above + 1) if (pitch - self.tonic) % 12 in self.scale
+        ]
 
     def melody(self, syllables: int, pace: float = 1.0, melisma: float = 0.12) -> list[list[Note]]:
         """Notes for every syllable of a line, usually one; they start at the first beat (time 0). A larger ``pace``
@@ -190,7 +205,7 @@ def pitch_curve(notes: list[Note], times: np.ndarray, style: Style, rng: np.rand
     vibrato that sets in late, a slow drift and the fall at the end of a line."""
     frames = len(times)
     curve = np.full(frames, float(notes[0].pitch))
-    for before, note in zip(notes[:-1], notes[1:], strict=True):
+    for before, note in pairwise(notes):
         glide = style.glide * rng.uniform(0.6, 1.5) * (1 + 0.05 * abs(note.pitch - before.pitch))
         middle = note.start - 0.2 * glide
         curve += (note.pitch - before.pitch) * (0.5 + 0.5 * np.tanh((times - middle) / (glide / 3)))
@@ -371,10 +386,11 @@ def delivered(line, target, source, style: Style, pitch: float, liveliness: floa
     positions = np.clip(np.interp(times, target, source) / FRAME_SECONDS, 0, len(line.f0) - 1.001)
     envelope, aperiodicity = envelope_at(line, positions, style.formants)
     heard = line.f0 > 0
-    spoken = 69 + 12 * np.log2(np.interp(np.arange(len(heard)), np.flatnonzero(heard), line.f0[heard]) / 440)
-    curve = np.interp(positions, np.arange(len(spoken)), spoken)
-    curve = pitch + liveliness * np.clip(curve - np.median(spoken[heard]), -9, 9)
-    curve += 0.1 * smooth_noise(len(curve), 4, rng)
+    curve = pitch + 0.1 * smooth_noise(len(times), 4, rng)
+    if heard.any():  # a short shout may be all breath
+        spoken = 12 * np.log2(line.f0[heard])
+        melody = np.interp(positions, np.flatnonzero(heard), spoken - np.median(spoken))
+        curve += liveliness * np.clip(melody, -9, 9)
     nearest = np.rint(positions).astype(int)
     voiced = (heard & (line.aperiodicity[:, 1] < 0.98))[nearest]
     f0 = np.where(voiced & (not style.whisper), 440 * 2 ** ((curve - 69) / 12), 0.0)

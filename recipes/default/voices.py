@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def speak_kokoro(voice: Voice, text: str, language: str) -> tuple[np.ndarray, in
     audio, durations = network.run(None, inputs | {"speed": np.array([0.85], np.float32)})
     steps = np.ravel(durations).astype(float)
     ends = 1 + np.cumsum([0, *counts])
-    grouped = [float(steps[a:b].sum()) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    grouped = [float(steps[a:b].sum()) for a, b in pairwise(ends)]
     return np.ravel(audio), 24000, timed(units, grouped, steps[0], KOKORO_HOP / 24000)
 
 
@@ -150,7 +151,7 @@ def speak_piper(voice: Voice, text: str, language: str) -> tuple[np.ndarray, int
     audio, durations = network.run(None, inputs | {"scales": np.array([0.4, 1.15, 0.5], np.float32)})
     steps = np.ravel(durations).astype(float)
     ends = 2 + np.cumsum([0, *counts])
-    grouped = [float(steps[a:b].sum()) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    grouped = [float(steps[a:b].sum()) for a, b in pairwise(ends)]
     return np.ravel(audio), config["audio"]["sample_rate"], timed(units, grouped, steps[:2].sum(), PIPER_HOP / 22050)
 
 

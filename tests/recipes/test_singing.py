@@ -1,0 +1,152 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+pytest.importorskip("soundfile")
+from singing import (
+    SCALES,
+    Composer,
+    Note,
+    Style,
+    envelope_at,
+    level,
+    pitch_curve,
+    sing,
+    straight,
+    syllables_of,
+    time_map,
+    transpose,
+)
+from voices import FRAME_SECONDS, Line, Phoneme, analyse, kind_of, timed
+
+RATE = 16_000
+STEADY = Style(vibrato=0.0, scoop=0.0, drift=0.0)
+
+
+def spoken_line(pitch: float = 120.0) -> tuple[np.ndarray, tuple[Phoneme, ...]]:
+    """A made-up utterance "sa-ta": noise, vowel, a stop, vowel; harmonics of ``pitch`` under two formants."""
+    rng = np.random.default_rng(0)
+    phonemes = (
+        Phoneme("unvoiced", 0.1, 0.2),
+        Phoneme("vowel", 0.2, 0.45),
+        Phoneme("unvoiced", 0.45, 0.52),
+        Phoneme("vowel", 0.52, 0.8),
+    )
+    times = np.arange(int(0.9 * RATE)) / RATE
+    vowel = sum(
+        np.exp(-0.5 * ((k * pitch - 700) / 250) ** 2) * np.sin(2 * np.pi * k * pitch * times) for k in range(1, 40)
+    )
+    audio = np.zeros(len(times))
+    for phoneme in phonemes:
+        inside = (times >= phoneme.start) & (times < phoneme.end)
+        audio[inside] = vowel[inside] if phoneme.kind == "vowel" else 0.1 * rng.standard_normal(inside.sum())
+    return (0.2 * audio).astype(np.float32), phonemes
+
+
+def flat_line(peak_bin: int = 40) -> Line:
+    """A line whose spectrum has one peak, all voiced."""
+    _, phonemes = spoken_line()
+    envelope = np.full((180, 513), -20.0)
+    envelope[:, peak_bin - 3 : peak_bin + 4] = 0.0
+    return Line(RATE, np.full(180, 120.0), envelope, np.full((180, 513), 0.1), phonemes)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_melodies_stay_in_the_range_and_in_the_scale(seed):
+    composer = Composer(np.random.default_rng(seed), tempo=100, low=50, high=66)
+    for syllables in (1, 5, 12):
+        melody = composer.melody(syllables)
+        assert len(melody) == syllables
+        notes = [note for group in melody for note in group]
+        assert all(50 <= note.pitch <= 66 for note in notes)
+        assert all((note.pitch - composer.tonic) % 12 in composer.scale for note in notes)
+        assert all(a.end == pytest.approx(b.start) for a, b in pairwise(notes))
+        third = [note for group in transpose(melody, composer.pitches(), 2) for note in group]
+        assert all(high.pitch >= low.pitch for high, low in zip(third, notes, strict=True))
+    assert composer.scale in SCALES.values()
+
+
+def test_vowels_start_on_their_notes_and_only_their_middles_stretch():
+    line = flat_line()
+    target, source = time_map(line, [0.0, 1.0], 3.0)
+    assert (np.diff(target) > 0).all()
+    assert (np.diff(source) >= 0).all()
+    for onset, start in ((0.0, 0.2), (1.0, 0.52)):
+        assert np.interp(onset, target, source) == pytest.approx(start, abs=1e-6)
+    assert target[0] == pytest.approx(-0.1)  # the first consonant keeps its length and comes before the beat
+    assert np.interp(0.93, target, source) == pytest.approx(0.45)  # so does the stop before the second note
+    spoken = np.diff(np.interp([1.3, 2.7], target, source))
+    assert spoken < 0.1  # 1.4 s of singing out of the middle of a vowel of 0.28 s
+
+
+def test_a_sung_pitch_glides_between_notes_and_wavers_at_the_rate_of_its_vibrato():
+    times = np.arange(0, 4, FRAME_SECONDS)
+    notes = [Note(0, 1, 60), Note(1, 4, 64)]
+    curve = pitch_curve(notes, times, STEADY, np.random.default_rng(1))
+    assert abs(curve[times < 0.8].mean() - 60) < 0.1
+    assert abs(curve[(times > 1.3) & (times < 3.5)].mean() - 64) < 0.1
+    style = Style(vibrato=0.5, vibrato_rate=5.5, vibrato_delay=0.2, scoop=0.0, drift=0.0)
+    sung = pitch_curve(notes, times, style, np.random.default_rng(1))[(times > 1.8) & (times < 3.4)]
+    spectrum = np.abs(np.fft.rfft(sung - sung.mean(), 4096))
+    assert np.fft.rfftfreq(4096, FRAME_SECONDS)[spectrum.argmax()] == pytest.approx(5.5, abs=0.7)
+    assert 0.2 < np.percentile(np.abs(sung - 64), 95) < 0.8
+
+
+def test_formants_move_the_envelope_and_the_top_band_is_filled():
+    positions = np.linspace(0, 170, 50)
+    peaks = []
+    for formants in (1.0, 1.2):
+        envelope, aperiodicity = envelope_at(flat_line(), positions, formants)
+        assert envelope.shape == aperiodicity.shape == (50, 1025)
+        peaks.append(np.median(np.flatnonzero(envelope[0] > -1)) * 44100 / 2048)
+        assert np.isfinite(envelope).all()
+        assert (aperiodicity[:, -200:] >= 0.95).all()
+        assert (envelope[:, -1] < envelope[:, 600]).all()
+    assert peaks[0] == pytest.approx(40 * 8000 / 512, rel=0.05)
+    assert peaks[1] / peaks[0] == pytest.approx(1.2, rel=0.03)
+
+
+def test_hiss_stays_below_the_vowels():
+    envelope = np.zeros((60, 1025))
+    envelope[30:] += 3.0  # a consonant louder than the vowel before it
+    evened = np.logaddexp.reduce(level(envelope, np.arange(60) < 30), axis=1) * 10 / np.log(10)
+    assert evened[40:].max() <= evened[:20].max() - 8.9
+
+
+def test_phonemes_are_told_apart():
+    assert [kind_of(unit) for unit in ("ˈoʊ", "m", "s", "tʃ", "ð", " ", "ɚ")] == [
+        "vowel", "voiced", "unvoiced", "unvoiced", "voiced", "pause", "vowel",
+    ]  # fmt: skip
+    phonemes = timed(["h", "ˈeɪ"], [2, 6], lead=1, step_seconds=0.25)
+    assert phonemes == (Phoneme("unvoiced", 0.25, 0.75), Phoneme("vowel", 0.75, 2.25))
+    assert syllables_of(flat_line()) == 2
+    target, source = straight(flat_line(), 2.0)
+    assert target[-1] == pytest.approx(0.35)
+    assert list(source) == [0.1, 0.8]
+
+
+def test_a_line_is_sung_on_its_notes():
+    pytest.importorskip("pyworld", reason="the vocoder is a tool of the recipe: recipes/default/requirements.txt")
+    line = analyse(*_swapped(spoken_line()))
+    melody = [[Note(0, 0.8, 57)], [Note(0.8, 2.4, 61)]]
+    audio, begin = sing(line, melody, STEADY, np.random.default_rng(2))
+    again, _ = sing(line, melody, STEADY, np.random.default_rng(2))
+    assert np.array_equal(audio, again)
+    assert -0.2 < begin < 0
+    assert np.isfinite(audio).all()
+    for (at, pitch), length in zip(((0.25, 57), (1.2, 61)), (0.4, 0.8), strict=True):
+        first = int((at - begin) * 44100)
+        part = audio[first : first + int(length * 44100)]
+        spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)), 2**17))
+        wanted = 440 * 2 ** ((pitch - 69) / 12)
+        comb = [spectrum[[round(f * k / 44100 * 2**17) for k in range(1, 8)]].sum() for f in _near(wanted)]
+        assert _near(wanted)[int(np.argmax(comb))] == pytest.approx(wanted, rel=0.02)
+
+
+def _swapped(spoken):
+    return spoken[0], RATE, spoken[1]
+
+
+def _near(wanted: float) -> np.ndarray:
+    return wanted * 2 ** (np.linspace(-5, 5, 201) / 12)
