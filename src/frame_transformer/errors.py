@@ -23,3 +23,7 @@ class OptionError(FrameTransformerError):
 
 class DataError(FrameTransformerError):
     """Training data cannot be found, read or used."""
+
+
+class TrainingError(FrameTransformerError):
+    """A training run cannot start or go on."""

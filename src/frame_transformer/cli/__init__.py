@@ -10,6 +10,7 @@ from .data import app as data
 from .environment import env_info
 from .models import import_checkpoint, models
 from .separate import separate
+from .train import train
 
 app = typer.Typer(
     help="Take the voice out of a song, or the song away from the voice.",
@@ -41,6 +42,7 @@ app.command()(models)
 app.command(name="import")(import_checkpoint)
 app.command()(env_info)
 app.add_typer(data, name="data")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(train)
 
 
 def main() -> None:

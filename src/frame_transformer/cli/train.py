@@ -1,0 +1,19 @@
+"""``frame-transformer train``."""
+
+import typer
+
+from ..errors import OptionError
+
+
+def train(context: typer.Context) -> None:
+    """Train a model on your own songs: --config NAME --data.instrumentals DIR --data.vocals DIR.
+
+    Every argument after `train` belongs to the training; `frame-transformer train --help` lists them all.
+    """
+    try:
+        from ..training.run import train as run
+    except ModuleNotFoundError as error:
+        raise OptionError(
+            f"training needs {error.name}: install it with pip install 'frame-transformer[train]'"
+        ) from error
+    typer.echo(run(context.args))

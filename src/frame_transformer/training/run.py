@@ -1,0 +1,126 @@
+"""A run from the command line: configuration, output folder, resuming, and the finished model."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import set_parsing_settings
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
+
+from ..errors import DataError, TrainingError
+from ..models import SpectrogramConfig
+from .callbacks import Excerpts
+from .checkpoint import AtomicCheckpointIO, Checkpoints, to_resume
+from .datamodule import ScheduledData
+from .stage import Stage
+
+CONFIGS = Path(__file__).parent / "configs"
+BASE = CONFIGS / "base.yaml"
+
+
+def list_configs() -> list[str]:
+    """The names that ``--config`` knows."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path != BASE)
+
+
+def config_path(name_or_path: str) -> str:
+    """The file that ``--config`` means. Raises TrainingError where there is none."""
+    if Path(name_or_path).is_file():
+        return name_or_path
+    if name_or_path in list_configs():
+        return str(CONFIGS / f"{name_or_path}.yaml")
+    raise TrainingError(f"--config {name_or_path}: neither a file nor one of {', '.join(list_configs())}")
+
+
+class TrainCLI(LightningCLI):
+    """The arguments of ``frame-transformer train``: LightningCLI's without subcommands, plus output and resuming."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--output", type=str, help="Folder of the run: checkpoints, curves, the finished model.")
+        parser.add_argument("--resume", type=str, default="never", help="auto (the latest checkpoint), never, or one.")
+        parser.add_argument("--save_every", type=int, default=500, help="Steps from one checkpoint to the next.")
+        parser.add_argument("--keep", type=int, default=2, help="How many of the latest checkpoints to keep.")
+
+    def before_instantiate_classes(self) -> None:
+        self.output = Path(self.config.output)
+        self.checkpoint = to_resume(self.config.resume, self.output)
+        self.full_config = self.parser.dump(self.config, skip_unset=False)
+        for logger in self.config.trainer.logger if isinstance(self.config.trainer.logger, list) else []:
+            logger.init_args.save_dir = str(self.output / logger.init_args.save_dir)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init.trainer
+        self.checkpoints = Checkpoints(self.output, self.config.save_every, self.config.keep)
+        callbacks: list[Callback] = [self.checkpoints, Excerpts()]
+        if config.logger is not False:
+            callbacks.append(LearningRateMonitor("step"))
+        kwargs["callbacks"] = [*(config.callbacks or []), *callbacks]
+        kwargs["plugins"] = [*(config.plugins or []), AtomicCheckpointIO()]
+        return super().instantiate_trainer(default_root_dir=str(self.output), **kwargs)
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """The arguments with names of configurations replaced by their files; the default where none is given."""
+    out, configs = [], []
+    items = iter(arguments)
+    for item in items:
+        if item == "--config" or item.startswith("--config="):
+            configs.append(item.partition("=")[2] if "=" in item else next(items, ""))
+            out += ["--config", config_path(configs[-1])]
+        else:
+            out.append(item)
+    if not configs:
+        configs = ["default"]
+        out = ["--config", config_path("default"), *out]
+    # First, so that an --output among the arguments wins.
+    return [f"--output=runs/{Path(configs[-1]).stem}", *out]
+
+
+def parse(arguments: list[str]) -> TrainCLI:
+    """Everything a run consists of, made as the arguments of ``frame-transformer train`` say.
+
+    Raises:
+        TrainingError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
+    """
+    set_parsing_settings(subclasses_enabled=[SpectrogramConfig])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+        return TrainCLI(
+            Stage,
+            ScheduledData,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_kwargs={"default_config_files": [str(BASE)], "prog": "frame-transformer train"},
+            subclass_mode_model=True,
+            args=expand(arguments),
+            run=False,
+            auto_configure_optimizers=False,
+        )
+
+
+def train(arguments: list[str]) -> Path:
+    """Trains as the arguments of ``frame-transformer train`` say, and returns the path of the finished model.
+
+    Raises:
+        TrainingError, DataError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
+    """
+    torch.set_flush_denormal(True)
+    cli = parse(arguments)
+    cli.output.mkdir(parents=True, exist_ok=True)
+    if cli.trainer.is_global_zero:
+        (cli.output / "config.yaml").write_text(cli.full_config, encoding="utf-8")
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint, weights_only=True)
+    except DataError as error:
+        # A worker's error arrives with the worker's traceback; its last line is the error itself.
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("frame_transformer.errors.DataError: ")) from error
+    if cli.checkpoints.stop_asked:
+        rank_zero_info(f"stopped at step {cli.trainer.global_step}: the same command with --resume auto continues")
+    result = cli.output / "model.safetensors"
+    if cli.trainer.is_global_zero:
+        cli.model.save(result)
+    return result

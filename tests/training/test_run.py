@@ -1,0 +1,15 @@
+"""Whole runs through the API of the command."""
+
+import pytest
+import torch
+
+from frame_transformer import Separator
+from frame_transformer.training.run import train
+
+
+def test_run(arguments, tmp_path, music):
+    model = train(arguments(tmp_path / "run"))
+    files = {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    print(files)
+    stems = Separator(model).separate(music / "songs/validation/kept/vocals.wav")
+    assert stems.vocals.shape == (2, 4 * 44_100)
