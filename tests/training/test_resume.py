@@ -6,8 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from frame_transformer.errors import TrainingError
-from frame_transformer.training.checkpoint import AtomicCheckpointIO, checkpoints, to_resume
+from frame_transformer.training.checkpoint import checkpoints
 from frame_transformer.training.run import train
 
 # Epochs of 2 steps in the first phase and of 3 in the second; steps of 2 passes at first.

@@ -1,8 +1,5 @@
 """Whole runs through the API of the command."""
 
-import pytest
-import torch
-
 from frame_transformer import Separator
 from frame_transformer.training.run import train
 

@@ -59,10 +59,7 @@ class Excerpts(Callback):
                     sound = stem.mean(dim=0, keepdim=True).clamp(-1, 1)
                     logger.experiment.add_audio(f"excerpt/{name}", sound, step, config.sample_rate)
             elif isinstance(logger, WandbLogger):
-                import wandb
-
-                sounds = {
-                    f"excerpt/{name}": wandb.Audio(stem.T.cpu().numpy(), config.sample_rate)
-                    for name, stem in stems.items()
-                }
-                logger.experiment.log({"excerpt": wandb.Image(picture), **sounds})
+                logger.log_image("excerpt", [picture], step)
+                for name, stem in stems.items():
+                    sound = stem.T.cpu().numpy()
+                    logger.log_audio(f"excerpt/{name}", [sound], step, sample_rate=[config.sample_rate])

@@ -37,6 +37,8 @@ class ScheduledData(TrainingData):
     `Stage`, and a Trainer with ``use_distributed_sampler=False`` and ``reload_dataloaders_every_n_epochs=1``.
     """
 
+    trainer: Any  # there is one whenever the methods below run
+
     def __init__(
         self,
         prepared: str = "prepared",
@@ -69,7 +71,10 @@ class ScheduledData(TrainingData):
         check_phases(phases)
         super().__init__(
             Path(prepared),
-            *([Path(folder) for folder in _listed(folders)] for folders in (instrumentals, vocals, songs, unlabelled)),
+            instrumentals=_paths(instrumentals),
+            vocals=_paths(vocals),
+            songs=_paths(songs),
+            unlabelled=_paths(unlabelled),
             index=Path(index) if index else None,
             crops_per_epoch=crops_per_epoch,
             validation_crops=validation_crops,
@@ -114,13 +119,13 @@ class ScheduledData(TrainingData):
             prefetch_factor=4 if self.workers else None,
         )
 
-    def val_dataloader(self) -> DataLoader | list:
+    def val_dataloader(self) -> DataLoader:
         """Without songs for validation there is a warning and no validation, rather than no training."""
         try:
             return super().val_dataloader()
         except DataError as error:
             warnings.warn(f"no validation: {error}", stacklevel=2)
-            return []
+            return []  # type: ignore[return-value]  # what Lightning takes for none
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch_begin": self._epoch_begin, "batches_done": self.batches_done}
@@ -130,5 +135,5 @@ class ScheduledData(TrainingData):
         self._resumed = True
 
 
-def _listed(folders: Folders) -> list[str]:
-    return [folders] if isinstance(folders, str) else folders
+def _paths(folders: Folders) -> list[Path]:
+    return [Path(folder) for folder in ([folders] if isinstance(folders, str) else folders)]

@@ -20,6 +20,15 @@ from .stage import Stage
 
 CONFIGS = Path(__file__).parent / "configs"
 BASE = CONFIGS / "base.yaml"
+# Warnings of Lightning and of what it calls about choices made here on purpose.
+NO_NEWS = (
+    "LightningCLI's args parameter",
+    ".*your dataloader is not resumable",  # ScheduledData is, in its own way
+    ".*is smaller than the logging interval",
+    ".*does not have many workers",
+    ".*LeafSpec.* is deprecated",
+    r"(?s).*deprecated in v4\.49",  # calls of LightningCLI to jsonargparse
+)
 
 
 def list_configs() -> list[str]:
@@ -87,19 +96,17 @@ def parse(arguments: list[str]) -> TrainCLI:
         TrainingError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
     """
     set_parsing_settings(subclasses_enabled=[SpectrogramConfig])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-        return TrainCLI(
-            Stage,
-            ScheduledData,
-            save_config_callback=None,
-            seed_everything_default=0,
-            parser_kwargs={"default_config_files": [str(BASE)], "prog": "frame-transformer train"},
-            subclass_mode_model=True,
-            args=expand(arguments),
-            run=False,
-            auto_configure_optimizers=False,
-        )
+    return TrainCLI(
+        Stage,
+        ScheduledData,
+        save_config_callback=None,
+        seed_everything_default=0,
+        parser_kwargs={"default_config_files": [str(BASE)], "prog": "frame-transformer train"},
+        subclass_mode_model=True,
+        args=expand(arguments),
+        run=False,
+        auto_configure_optimizers=False,
+    )
 
 
 def train(arguments: list[str]) -> Path:
@@ -109,6 +116,8 @@ def train(arguments: list[str]) -> Path:
         TrainingError, DataError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
     """
     torch.set_flush_denormal(True)
+    for message in NO_NEWS:
+        warnings.filterwarnings("ignore", message)
     cli = parse(arguments)
     cli.output.mkdir(parents=True, exist_ok=True)
     if cli.trainer.is_global_zero:
@@ -117,7 +126,9 @@ def train(arguments: list[str]) -> Path:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint, weights_only=True)
     except DataError as error:
         # A worker's error arrives with the worker's traceback; its last line is the error itself.
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix("frame_transformer.errors.DataError: ")) from error
+        raise DataError(
+            str(error).strip().splitlines()[-1].removeprefix("frame_transformer.errors.DataError: ")
+        ) from error
     if cli.checkpoints.stop_asked:
         rank_zero_info(f"stopped at step {cli.trainer.global_step}: the same command with --resume auto continues")
     result = cli.output / "model.safetensors"

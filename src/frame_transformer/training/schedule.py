@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ..errors import TrainingError
 
@@ -29,7 +30,7 @@ def check_phases(phases: Sequence[Phase]) -> None:
     if not ends or ends[-1] is not None:
         raise TrainingError("data.phases: the last phase must have until: null")
     bounds = [0, *(end or 0 for end in ends[:-1])]
-    if any(later <= earlier for earlier, later in zip(bounds, bounds[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(bounds)):
         raise TrainingError("data.phases: until must grow from phase to phase, and only the last may be null")
     if any(min(phase.frames, phase.batch_size, phase.accumulation) < 1 for phase in phases):
         raise TrainingError("data.phases: frames, batch_size and accumulation must be at least 1")

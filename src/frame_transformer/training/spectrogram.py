@@ -12,6 +12,8 @@ SILENCE = 1e-6
 class Spectrogram(nn.Module):
     """The short-time Fourier transform that a model reads (periodic Hann window, centred, reflect padding)."""
 
+    window: Tensor
+
     def __init__(self, config: SpectrogramConfig):
         super().__init__()
         self.n_fft, self.hop_length = config.n_fft, config.hop_length

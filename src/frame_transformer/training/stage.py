@@ -36,6 +36,7 @@ class Stage(lightning.LightningModule):
     """
 
     task: Literal["separate", "pretrain"] = "separate"
+    trainer: Any  # with a ScheduledData, whenever the methods below run
 
     def __init__(
         self,
@@ -95,13 +96,13 @@ class Stage(lightning.LightningModule):
         losses = self.losses(batch, batch_idx)
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(self.report_batch(batch, {name: float(value) for name, value in losses.items()}))
-        self.trainer.datamodule.batches_done += 1  # type: ignore[attr-defined]
+        self.trainer.datamodule.batches_done += 1
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=False)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False)
         return losses["loss"]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        data = self.trainer.datamodule
         place = [data.seed, self.current_epoch, data.batches_done, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
 
@@ -165,7 +166,9 @@ def copy_weights(model: nn.Module, path: str) -> None:
     try:
         model.load_state_dict(source.state_dict())
     except RuntimeError as error:
-        raise TrainingError(f"{path}: its network is not that of model.network: {str(error).splitlines()[-1]}") from error
+        raise TrainingError(
+            f"{path}: its network is not that of model.network: {str(error).splitlines()[-1]}"
+        ) from error
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
@@ -174,4 +177,3 @@ def checkpoint_blocks(model: nn.Module) -> None:
         if isinstance(blocks, nn.ModuleList):
             for block in blocks:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-

@@ -31,7 +31,8 @@ class Supervised(Stage):
     def mask_losses(self, mask: Tensor, mixture: Tensor, factor: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The terms with a weight, and their weighted sum as "loss".
 
-        mask (batch, channels, n_fft / 2, time), mixture (batch, channels, n_fft / 2 + 1, time), factor (batch, 1, 1, 1).
+        mask (batch, channels, n_fft / 2, time), mixture (batch, channels, n_fft / 2 + 1, time), factor
+        (batch, 1, 1, 1).
         """
         weights = self.loss
         magnitudes = mixture[:, :, :-1].abs() * factor
