@@ -61,5 +61,5 @@ class Excerpts(Callback):
             elif isinstance(logger, WandbLogger):
                 logger.log_image("excerpt", [picture], step)
                 for name, stem in stems.items():
-                    sound = stem.T.cpu().numpy()
-                    logger.log_audio(f"excerpt/{name}", [sound], step, sample_rate=[config.sample_rate])
+                    samples = stem.T.cpu().numpy()
+                    logger.log_audio(f"excerpt/{name}", [samples], step, sample_rate=[config.sample_rate])
