@@ -98,11 +98,15 @@ def main() -> None:
                 options.output.glob(f"validation/instrumentals/{package}/{target.name}")
             ):
                 continue
-            with av.open(str(path)) as container:
-                length = (container.duration or 0) / av.time_base
-            if length < SHORTEST_SECONDS:
+            try:
+                with av.open(str(path)) as container:
+                    length = (container.duration or 0) / av.time_base
+                if length < SHORTEST_SECONDS:
+                    continue
+                audio = decode(path)
+            except av.FFmpegError as error:
+                print(f"left out: {path}: {error.strerror}", flush=True)
                 continue
-            audio = decode(path)
             write(target, headroom(audio) * audio)
             print(f"{target.relative_to(options.output)}: {audio.shape[1] / SAMPLE_RATE / 60:.1f} min", flush=True)
     for name in ("instrumentals", "songs_with_voice", "unscanned", "validation/instrumentals"):
