@@ -1,0 +1,239 @@
+"""Step 5: trains the default model on the folders that steps 1 to 4 made; resumes where it was ended.
+
+    python recipes/default/05_train.py --output DATA --minutes 90
+
+Songs are decoded once into DATA/prepared. A mix is any instrumental plus any vocal (VoxAug). The learning rate follows
+the time spent, so that a run ends well however fast the machine is: ``--minutes`` is the length of the whole training.
+Every few minutes the average of the weights is measured on the kept-out song and written to DATA/training/, with a line
+in DATA/training/log.jsonl.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from common import decode, parser
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from frame_transformer.data import (
+    CropConfig,
+    CropDataset,
+    Effect,
+    PreparedSong,
+    VoxAug,
+    VoxAugConfig,
+    discover,
+    prepare,
+    read_prepared,
+)
+from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig, load_model, save_model
+from frame_transformer.separation import Separator
+
+MODEL = AsymUNetMCTConfig(
+    n_fft=4096,
+    hop_length=2048,
+    frequency_patch=8,
+    widths=(24, 32, 48, 64, 96, 128, 128),
+    attention_maps=0,
+    heads=4,
+    latent_layers=2,
+    latent_expansion=2,
+    positional_embedding=False,
+    restart_latent_residual=False,
+    dropout=0.0,
+    window=256,
+    context=32,
+)
+FRAMES = 64
+CROPS = CropConfig(no_vocals=0.06, only_vocals=0.03, same_song=0.25)
+VOXAUG = VoxAugConfig(
+    speed=Effect(0.5, ((0.84, 1.19),)),
+    pitch_shift=Effect(0.0),
+    time_stretch=Effect(0.0),
+    n_fft=MODEL.n_fft,
+    hop_length=MODEL.hop_length,
+)
+REAL_VOICE_SHARE = 0.6  # of the vocals drawn, real singing against synthesised
+WARM_UP_STEPS = 40
+DECAY_SHARE = 0.5  # of the training's time, at its end, the learning rate falls to zero
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
+
+    torch.optim.Muon takes matrices only; here the kernels of a convolution are the columns of one.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["average"] = torch.zeros_like(parameter)
+                state["average"].lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(state["average"], group["momentum"])
+                update = orthogonal(update.flatten(1)).view_as(parameter)
+                rows, columns = parameter.flatten(1).shape
+                parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+
+
+def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
+    """Five steps of the quintic Newton-Schulz iteration that the paper of Muon tunes: singular values go near 1."""
+    x = x / (x.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    for _ in range(steps):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return x.T if tall else x
+
+
+def spectrogram(x: Tensor) -> Tensor:
+    """(batch, 2, samples) → complex (batch, 2, n_fft / 2, frames), without the Nyquist bin."""
+    window = torch.hann_window(MODEL.n_fft)
+    spectrum = torch.stft(x.flatten(0, 1), MODEL.n_fft, MODEL.hop_length, window=window, return_complex=True)
+    return spectrum[:, :-1].unflatten(0, x.shape[:2])
+
+
+def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Distance of both masked mixtures from the true stems: in magnitude and as complex numbers, over the level."""
+    mixture, instrumental, vocals = (spectrogram(batch[name]) for name in ("mixture", "instrumental", "vocals"))
+    magnitude = mixture.abs()
+    # At inference the song's maximum divides, and it is rarely that of the crop.
+    level = magnitude.amax((1, 2, 3), keepdim=True).clamp_min(1e-3) / torch.empty(len(magnitude), 1, 1, 1).uniform_(0.3)
+    mask = model(magnitude / level).sigmoid()
+    masked = mask * mixture
+    distance = (masked - instrumental).abs()
+    distance = distance + (masked.abs() - instrumental.abs()).abs()
+    distance = distance + ((mixture - masked).abs() - vocals.abs()).abs()
+    return (distance / magnitude.mean((1, 2, 3), keepdim=True).clamp_min(1e-3)).mean()
+
+
+def balanced(songs: list[PreparedSong]) -> list[PreparedSong]:
+    """Repeats the songs with real singing until they are about their share of all voice that is drawn."""
+    real = [song for song in songs if "vocals" in song.stems and song.role == "songs"]
+    voices = [song for song in songs if song.role == "vocals"]
+    if not real or not voices:
+        return songs
+    seconds = [sum(song.samples for song in part) for part in (real, voices)]
+    repeats = max(1, round(REAL_VOICE_SHARE / (1 - REAL_VOICE_SHARE) * seconds[1] / (0.5 * seconds[0])))
+    return songs + real * (repeats - 1)
+
+
+def training_songs(data: Path) -> list[PreparedSong]:
+    folders = {"songs": data / "stems", "vocals": data / "singing", "instrumentals": data / "instrumentals"}
+    songs = discover({role: [folder] for role, folder in folders.items() if folder.is_dir()})
+    report = prepare(songs, data / "prepared", lambda done, total, name: print(f"prepared {done}/{total} {name}"))
+    for name, reason in report.skipped:
+        print(f"left out: {name}: {reason}")
+    return read_prepared(data / "prepared")
+
+
+def batches(songs: list[PreparedSong], batch_size: int, first: int) -> Iterator[dict[str, Tensor]]:
+    """Batches for ever; crop number ``first`` comes first."""
+    voxaug = VoxAug((FRAMES - 1) * MODEL.hop_length, VOXAUG)
+    dataset = CropDataset(songs, voxaug.read_samples, CROPS)
+    endless = DataLoader(dataset, batch_size, sampler=range(first, 1 << 40), num_workers=1, prefetch_factor=4)
+    return map(voxaug, endless)
+
+
+def sdr(reference: Tensor, estimate: Tensor) -> float:
+    """Utterance signal-to-distortion ratio in dB."""
+    return (10 * torch.log10(reference.square().sum() / (reference - estimate).square().sum())).item()
+
+
+def measured(model: nn.Module, data: Path) -> dict[str, list[float]]:
+    """SDR of vocals and instrumental of every validation song, the 60 s of it with the most voice."""
+    separator = Separator(model, device="cpu")
+    result = {}
+    for folder in sorted(path.parent for path in (data / "validation").glob("*/mixture.flac")):
+        vocals, instrumental = (
+            torch.from_numpy(decode(folder / f"{stem}.flac")) for stem in ("vocals", "instrumental")
+        )
+        energy = vocals.square().sum(0).unfold(0, min(60 * 44_100, vocals.shape[1]), 44_100).sum(1)
+        start = int(energy.argmax()) * 44_100
+        vocals, instrumental = (x[:, start : start + 60 * 44_100] for x in (vocals, instrumental))
+        separated = separator.separate(vocals + instrumental)
+        pairs = ((vocals, separated.vocals), (instrumental, separated.instrumental))
+        result[folder.name] = [round(sdr(true, torch.from_numpy(estimate)), 2) for true, estimate in pairs]
+    return result
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--minutes", type=float, default=90, help="length of the whole training")
+    arguments.add_argument("--batch", type=int, default=8)
+    arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments.add_argument("--start-from", type=Path, metavar="FILE", help="weights of an earlier training")
+    options = arguments.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    folder = options.output / "training"
+    folder.mkdir(parents=True, exist_ok=True)
+    songs = balanced(training_songs(options.output))
+
+    model = load_model(options.start_from).requires_grad_() if options.start_from else AsymUNetMCT(MODEL)
+    kernels = [p for name, p in model.named_parameters() if p.ndim == 4 and p.shape[1] > 1 and "out." not in name]
+    others = [p for p in model.parameters() if all(p is not kernel for kernel in kernels)]
+    optimizers = [Muon(kernels, lr=0.02), torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0)]
+    rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
+    step, elapsed, checkpoint = 0, 0.0, folder / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        step, elapsed = saved["step"], saved["elapsed"]
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+
+    steps = 2 if options.quick else 1 << 40
+    every = 300.0 if not options.quick else 0.0
+    losses: list[float] = []
+    last = measure_at = time.monotonic()
+    for batch in batches(songs, options.batch, step * options.batch):
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            left = 1 - elapsed / (60 * options.minutes)
+            optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / WARM_UP_STEPS, left / DECAY_SHARE)
+        loss = loss_of(model, batch)
+        model.zero_grad()
+        loss.backward()
+        if not torch.isfinite(nn.utils.clip_grad_norm_(model.parameters(), 1.0)):
+            raise SystemExit(f"step {step}: the gradients are not finite; songs: {batch['songs']}")
+        for optimizer in optimizers:
+            optimizer.step()
+        average.update_parameters(model)
+        losses.append(loss.item())
+        step += 1
+        now = time.monotonic()
+        elapsed, last = elapsed + now - last, now
+        ended = elapsed >= 60 * options.minutes or step >= steps
+        if now >= measure_at + every or ended:
+            weights = {"model": model.state_dict(), "average": average.state_dict()}
+            state = {"step": step, "elapsed": elapsed, "optimizers": [o.state_dict() for o in optimizers], **weights}
+            torch.save(state, checkpoint.with_suffix(".part"))
+            os.replace(checkpoint.with_suffix(".part"), checkpoint)
+            save_model(average.module, folder / "model.safetensors", torch.float16)
+            line = {"step": step, "minutes": round(elapsed / 60, 1), "loss": round(sum(losses) / len(losses), 4)}
+            if len(losses) > 1:
+                line |= measured(average.module, options.output)
+            print(json.dumps(line), flush=True)
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            losses = []
+            measure_at = last = time.monotonic()  # measuring does not count
+        if ended:
+            break
+
+
+if __name__ == "__main__":
+    main()
