@@ -207,14 +207,13 @@ def resample(x: Tensor, ratio: float, samples: int) -> Tensor:
     if ratio == 1:
         return x[..., :samples]
     # The transform takes the sound for periodic; the jump from its end to its start rings in the margins, cut off here.
-    length = samples + 2 * MARGIN
-    source = _resample_source(samples, ratio)
+    length, source = fast_length(samples + 2 * MARGIN), _resample_source(samples, ratio)
     spectrum = torch.fft.rfft(x[..., :source])[..., : length // 2 + 1]
     return torch.fft.irfft(spectrum, n=length)[..., MARGIN : MARGIN + samples] * (length / source)
 
 
 def _resample_source(samples: int, ratio: float) -> int:
-    return samples if ratio == 1 else fast_length(round((samples + 2 * MARGIN) * ratio))
+    return samples if ratio == 1 else fast_length(round(fast_length(samples + 2 * MARGIN) * ratio))
 
 
 def phase_vocoder(x: Tensor, rate: float, samples: int) -> Tensor:
@@ -231,10 +230,12 @@ def phase_vocoder(x: Tensor, rate: float, samples: int) -> Tensor:
     left = position.long()
     weight = position - left
     advance = (middle[:, left + 1] * middle[:, left].conj()).angle()
-    phase = torch.cumsum(torch.cat([middle[:, left[:1]].angle(), advance[:, :-1]], dim=1), dim=1)
-    turn = phase - middle[:, left].angle()
-    magnitude = spectrum[..., left].abs() * (1 - weight) + spectrum[..., left + 1].abs() * weight
-    return _istft(torch.polar(magnitude, spectrum[..., left].angle() + turn), samples)
+    angle = middle.angle()[:, left]
+    phase = torch.cumsum(torch.cat([angle[:, :1], advance[:, :-1]], dim=1), dim=1)
+    magnitude = spectrum.abs()
+    gain = ((magnitude[..., left + 1] / magnitude[..., left].clamp_min(1e-12)) - 1) * weight + 1
+    turn = torch.polar(torch.ones_like(angle), phase - angle)
+    return _istft(spectrum[..., left] * gain * turn, samples)
 
 
 def _stft(x: Tensor) -> Tensor:
