@@ -36,9 +36,9 @@ class AsymUNetMCTConfig(SpectrogramConfig):
         expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the
         level's bins.
         latent_layers: transformer layers at the latent level; latent_expansion: factor of their feed-forward.
-        frequency_patch: adjacent bins that are folded into channels before the first level and unfolded after the last, as
-            a vision transformer cuts an image (Dosovitskiy et al. 2021, section 3.1): wider layers on fewer positions cost
-            less time than narrow ones on all of them.
+        frequency_patch: adjacent bins that are folded into channels before the first level and unfolded after the
+            last, as a vision transformer cuts an image (Dosovitskiy et al. 2021, section 3.1): wide layers on few
+            positions cost less time than narrow ones on all of them.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
     """
