@@ -92,7 +92,7 @@ def measure(
         numbers = iter(range(10**9))
         augmenting = rate(lambda: voxaug(crops[next(numbers) % len(crops)]), batch_size, least_seconds)
         together = batches(dataset, batch_size, workers)
-        both = rate(lambda: voxaug(next(together)), batch_size, least_seconds)
+        both = rate(lambda: voxaug(next(together)), batch_size, least_seconds)  # noqa: F821 - deleted below, when it has run
         del together
         step = rate(training_step(model.train(), voxaug(crops[0])), batch_size, least_seconds)
     return {
