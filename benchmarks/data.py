@@ -51,6 +51,11 @@ def batches(dataset: CropDataset, batch_size: int, workers: int) -> Iterator[dic
     return iter(loader)
 
 
+def rate_together(dataset: CropDataset, voxaug: VoxAug, batch_size: int, workers: int, least_seconds: float) -> float:
+    loader = batches(dataset, batch_size, workers)  # its processes end with this function
+    return rate(lambda: voxaug(next(loader)), batch_size, least_seconds)
+
+
 def training_step(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> Callable[[], object]:
     """One step of the supervised stage's kind: L1 between masked and instrumental magnitudes, backward, AdamW."""
     config = model.config
@@ -91,9 +96,7 @@ def measure(
         crops = [next(loader) for _ in range(8)]
         numbers = iter(range(10**9))
         augmenting = rate(lambda: voxaug(crops[next(numbers) % len(crops)]), batch_size, least_seconds)
-        together = batches(dataset, batch_size, workers)
-        both = rate(lambda: voxaug(next(together)), batch_size, least_seconds)  # noqa: F821 - deleted below, when it has run
-        del together
+        both = rate_together(dataset, voxaug, batch_size, workers, least_seconds)
         step = rate(training_step(model.train(), voxaug(crops[0])), batch_size, least_seconds)
     return {
         "model": model_name,
