@@ -20,8 +20,9 @@ demo: $(INSTALLED) ## separate a real song excerpt with the default model
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED) ## ruff and types
+lint: $(INSTALLED) ## ruff, types, Dockerfile and shell scripts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/hadolint Dockerfile && $(BIN)/shellcheck build.sh examples/multinode/*
 
 bench: $(INSTALLED) ## speed and memory of every model, as a table and as JSON
 	$(BIN)/python -m benchmarks
