@@ -11,6 +11,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch -c constraints.txt
 	$(BIN)/pip install --quiet -e '.[dev,train,eval,web,cluster,export,docs]' -c constraints.txt
+	$(BIN)/pip install --quiet mido pedalboard pyworld setuptools -c recipes/default/requirements.txt # the recipe's tests use these
 	touch $@
 
 demo: $(INSTALLED) ## separate a real song excerpt with the default model

@@ -1,12 +1,12 @@
 """Step 2: freely licensed music out of Debian packages, downloaded and unpacked but never installed.
 
 Needs apt-get and dpkg (Debian bookworm; run ``apt-get update`` first). LICENCES.md lists the licences. Every track is
-decoded to 44.1 kHz stereo FLAC and sorted by how much voice a separator hears in it (``--voice-scan FILE``, or the
-file that step 3 writes):
+decoded to 44.1 kHz stereo FLAC and sorted by how much voice a separator hears in it, as voice_scan.json beside this
+file says and, where 02_voice_scan.py was run, DATA/voice_scan.json:
 
     instrumentals/<package>/<track>.flac            no voice: p90 at most -20 dB
     songs_with_voice/<package>/<track>.flac         p90 above -20 dB: sung parts, choirs, or instruments taken for them
-    unscanned/<package>/<track>.flac                not measured yet: step 3 measures and sorts these
+    unscanned/<package>/<track>.flac                not measured: left out of training
     validation/instrumentals/<package>/<track>.flac tracks without voice that are kept out of training
 """
 
@@ -37,6 +37,7 @@ PACKAGES = {  # the package, and the folder (or pk3 archive) inside it that hold
 QUICK_PACKAGE = "pushover-data"
 SHORTEST_SECONDS = 20.0
 LOUDEST_VOICE_DB = -20.0
+VOICE_SCAN = Path(__file__).with_name("voice_scan.json")
 VALIDATION_SHARE = 16  # one song in so many is kept for validation
 
 
@@ -70,11 +71,11 @@ def place(package: str, track: str, loudest_voice_db: float | None) -> Path:
     return Path("validation/instrumentals" if validation else "instrumentals", package, name)
 
 
-def known_voice(scan: Path | None, output: Path) -> dict[str, float]:
+def known_voice(output: Path) -> dict[str, float]:
     """The 90th percentile (dB) of voice of every track measured so far, by the end of its path."""
     known: dict[str, float] = {}
-    for path in (scan, output / "voice_scan.json"):
-        if path and path.exists():
+    for path in (VOICE_SCAN, output / VOICE_SCAN.name):
+        if path.exists():
             known |= {name: track["p90_db"] for name, track in json.loads(path.read_text())["tracks"].items()}
     return known
 
@@ -82,21 +83,24 @@ def known_voice(scan: Path | None, output: Path) -> dict[str, float]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--debs", type=Path, metavar="DIR", help="keep downloads here (default: OUTPUT/debs)")
-    arguments.add_argument("--voice-scan", type=Path, metavar="FILE", help="measurements of a former run of step 3")
     options = arguments.parse_args()
     debs = (options.debs or options.output / "debs").resolve()
-    known = known_voice(options.voice_scan, options.output)
+    known = known_voice(options.output)
     for package in [QUICK_PACKAGE] if options.quick else PACKAGES:
         folder = download(package, debs)
         tracks = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         for path in tracks[:1] if options.quick else tracks:
             track = path.relative_to(folder).as_posix()
-            voice = next((db for name, db in known.items() if name.endswith((f"/{track}", f": {track}"))), None)
+            name = place(package, track, None).name
+            ends = (f"/{track}", f": {track}", f"{package}: {name}")
+            voice = next((decibels for key, decibels in known.items() if key.endswith(ends)), None)
             target = options.output / place(package, track, voice)
-            # Step 3 moves what is unscanned, so a track counts as done wherever it lies.
-            if list(options.output.glob(f"*/{package}/{target.name}")) or list(
-                options.output.glob(f"validation/instrumentals/{package}/{target.name}")
-            ):
+            if target.exists():
+                continue
+            waiting = options.output / "unscanned" / package / name
+            if waiting.exists():  # measured by now
+                target.parent.mkdir(parents=True, exist_ok=True)
+                waiting.rename(target)
                 continue
             try:
                 with av.open(str(path)) as container:

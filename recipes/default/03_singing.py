@@ -8,13 +8,15 @@ processed as on a record. The singers share voices, but each has a body size (fo
 own. Writes
 
     singing/<singer>/<take>.flac              for training: 44.1 kHz stereo, silent gaps included
-    validation/singing/<singer>/<take>.flac   singers whose voices are in no training take, a tenth of the minutes
+    validation/singing/<singer>/<take>.flac   singers whose voices are in no training take; a tenth of the minutes
 
 Takes are drawn from seeds of the singer's and the take's names: a run continues where the last one stopped, and two
 runs make the same songs.
 """
 
+import shutil
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +59,9 @@ class Singer:
             breath=float(np.clip(self.breath + rng.normal(0, 0.06), 0.03, 0.8)),
             tilt=self.tilt + float(rng.normal(0, 0.8)),
             ring=float(own.uniform(1, 6) + rng.normal(0, 1)),
-            vibrato=float(own.uniform(0.2, 0.8)),
+            vibrato=float(own.uniform(0.25, 0.9)),
             vibrato_rate=float(own.uniform(4.8, 6.6)),
-            vibrato_delay=float(own.uniform(0.1, 0.45)),
+            vibrato_delay=float(own.uniform(0.05, 0.3)),
             glide=float(own.uniform(0.05, 0.16)),
             scoop=float(own.uniform(0.2, 1.8)),
             drift=float(own.uniform(0.06, 0.2)),
@@ -254,34 +256,36 @@ class Take:
         return produce_voice(dry, self.tempo, self.rng)
 
 
+def fill(folder: Path, singers: list[Singer], enough: float, seconds: float, bank: Path) -> None:
+    """Makes takes, one singer after the other, until the folder holds enough minutes."""
+    for number, singer in ((number, singer) for number in count() for singer in singers):
+        if minutes(folder) >= enough:
+            break
+        path = folder / singer.name / f"{number:03d}.flac"
+        if path.exists():
+            continue
+        take = Take(singer, number, seconds, bank)
+        audio = take.render()
+        write(path, audio)
+        print(f"{singer.name}/{path.name}: {take.manner}, {audio.shape[1] / SAMPLE_RATE:.0f} s", flush=True)
+    print(f"{folder}: {len(list(audio_files(folder)))} takes, {minutes(folder):.1f} min", flush=True)
+
+
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--minutes", type=float, default=60, help="minutes of training takes (default: 60)")
     arguments.add_argument("--seconds", type=float, default=60, help="length of a take (default: 60)")
     options = arguments.parse_args()
-    if options.quick:
-        options.minutes, options.seconds = 0.3, 4
+    singers, validation = SINGERS, VALIDATION_SINGERS
+    if options.quick:  # flite alone: no network to load
+        options.minutes, options.seconds = 0.1, 3
+        singers, validation = ([one for one in some if one.voice.engine == "flite"] for some in (singers, validation))
+    missing = [tool for tool in ("espeak-ng", "flite") if not shutil.which(tool)]
+    if missing:
+        arguments.error(f"{' and '.join(missing)} missing: apt-get install espeak-ng flite")
     bank = options.output / "voice_bank"
-    training, validation = options.output / "singing", options.output / "validation" / "singing"
-    wanted = [(training, SINGERS, options.minutes), (validation, VALIDATION_SINGERS, options.minutes / 10)]
-    for number in range(10_000):
-        for folder, singers, enough in wanted:
-            for singer in singers[:2] if options.quick else singers:
-                path = folder / singer.name / f"{number:03d}.flac"
-                if path.exists():
-                    continue
-                if minutes(folder) >= enough:
-                    break
-                take = Take(singer, number, options.seconds, bank)
-                audio = take.render()
-                write(path, audio)
-                length = audio.shape[1] / SAMPLE_RATE
-                print(f"{path.relative_to(options.output)}: {take.manner}, {length:.0f} s", flush=True)
-        if all(minutes(folder) >= enough for folder, _, enough in wanted):
-            break
-    for folder, _, _ in wanted:
-        count = len(list(audio_files(folder)))
-        print(f"{folder.relative_to(options.output)}: {count} takes, {minutes(folder):.0f} min")
+    fill(options.output / "validation" / "singing", validation, options.minutes / 10, options.seconds, bank)
+    fill(options.output / "singing", singers, options.minutes, options.seconds, bank)
 
 
 if __name__ == "__main__":

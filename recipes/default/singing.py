@@ -223,7 +223,7 @@ def pitch_curve(notes: list[Note], times: np.ndarray, style: Style, rng: np.rand
         if length > delay + 0.25 and style.vibrato > 0:
             rate = style.vibrato_rate * rng.uniform(0.93, 1.07) * (1 + 0.06 * smooth_noise(frames, 2, rng))
             phase = 2 * np.pi * np.cumsum(rate) * FRAME_SECONDS + rng.uniform(0, 2 * np.pi)
-            rise = np.clip((since - delay) / 0.35, 0, 1) * np.clip((note.end - times) / 0.08, 0, 1)
+            rise = np.clip((since - delay) / 0.25, 0, 1) * np.clip((note.end - times) / 0.08, 0, 1)
             curve += inside * rise * style.vibrato * rng.uniform(0.5, 1.3) * np.sin(phase)
     if rng.random() < 0.4:
         curve -= np.clip((times - notes[-1].end + 0.15) / 0.25, 0, 1.5) * rng.uniform(0.3, 3)
@@ -250,7 +250,7 @@ def envelope_at(line: Line, positions: np.ndarray, formants: float) -> tuple[np.
         return columns[below] * (1 - part) + columns[below + 1] * part
 
     envelope, aperiodicity = read(line.envelope), read(line.aperiodicity)
-    top = 0.85 * half
+    top = 0.8 * half
     beyond = frequencies > top
     band = (frequencies > 0.6 * half) & ~beyond
     level = envelope[:, band].mean(1, keepdims=True)

@@ -127,7 +127,7 @@ def test_phonemes_are_told_apart():
 
 
 def test_a_line_is_sung_on_its_notes():
-    pytest.importorskip("pyworld", reason="the vocoder is a tool of the recipe: recipes/default/requirements.txt")
+    pytest.importorskip("pyworld", reason="a tool of the recipe, recipes/default/requirements.txt")
     line = analyse(*_swapped(spoken_line()))
     melody = [[Note(0, 0.8, 57)], [Note(0.8, 2.4, 61)]]
     audio, begin = sing(line, melody, STEADY, np.random.default_rng(2))
