@@ -184,7 +184,7 @@ def main() -> None:
     model = load_model(options.start_from).requires_grad_() if options.start_from else AsymUNetMCT(MODEL)
     kernels = [p for name, p in model.named_parameters() if p.ndim == 4 and p.shape[1] > 1 and "out." not in name]
     others = [p for p in model.parameters() if all(p is not kernel for kernel in kernels)]
-    optimizers = [Muon(kernels, lr=0.02), torch.optim.AdamW(others, lr=2e-3, betas=(0.9, 0.98), weight_decay=0)]
+    optimizers = [Muon(kernels, lr=0.01), torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0)]
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
     step, elapsed, checkpoint = 0, 0.0, folder / "checkpoint.pt"
