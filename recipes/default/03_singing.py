@@ -108,6 +108,7 @@ VALIDATION_SINGERS = [
     Singer("nezumi-soprano", NEZUMI, 59, 79, 1.09, breath=0.3),
     Singer("awb-tenor", AWB, 48, 68, 1.06, rasp=0.2),
 ]
+SHORTEST_SECONDS = 4.0
 MANNERS = {"song": 0.58, "ballad": 0.14, "rap": 0.13, "vocalise": 0.09, "speech": 0.06}
 
 
@@ -142,6 +143,10 @@ class Take:
         """Seconds until the next line starts: often a beat or two, sometimes bars in which nobody sings."""
         beats = self.rng.choice([0, 1, 2, 4, 8], p=(0.25, 0.3, 0.25, 0.14, 0.06))
         return float(beats) * 60 / self.tempo
+
+    def lead_in(self) -> float:
+        """Seconds before anybody sings."""
+        return float(self.rng.uniform(0, min(3.0, self.seconds / 4)))
 
     def next_beat(self, seconds: float) -> float:
         beat = 60 / self.tempo
@@ -184,7 +189,7 @@ class Take:
         chorus = [self.lyric() for _ in range(2)]
         chorus = [(line, self.composer.melody(syllables_of(line), pace)) for line in (*chorus, chorus[0])]
         layers = str(rng.choice(["", "d", "dh", "h"], p=(0.2, 0.3, 0.35, 0.15)))
-        at, sung = self.next_beat(float(rng.uniform(0, 3))), 0
+        at, sung = self.next_beat(self.lead_in()), 0
         while at < self.seconds:
             if sung % 7 >= 4:
                 line, melody = chorus[sung % 7 - 4]
@@ -209,7 +214,7 @@ class Take:
 
     def vocalise(self) -> None:
         """Oohs, aahs and la-las in three or four parts."""
-        at = self.next_beat(float(self.rng.uniform(0, 3)))
+        at = self.next_beat(self.lead_in())
         while at < self.seconds:
             line = self.line(VOCALISE)
             melody = self.composer.melody(syllables_of(line), 1.0, 0.15)
@@ -221,7 +226,7 @@ class Take:
         rng = self.rng
         grid = 60 / self.tempo / float(rng.choice([3, 4, 4]))
         pitch = self.singer.low + float(rng.uniform(4, 9))
-        at = self.next_beat(float(rng.uniform(0, 2)))
+        at = self.next_beat(self.lead_in())
         while at < self.seconds:
             line = self.line(RAP + ENGLISH[:20])
             liveliness = float(rng.uniform(0.4, 1.1))
@@ -276,9 +281,11 @@ def main() -> None:
     arguments.add_argument("--minutes", type=float, default=60, help="minutes of training takes (default: 60)")
     arguments.add_argument("--seconds", type=float, default=60, help="length of a take (default: 60)")
     options = arguments.parse_args()
+    if options.seconds < SHORTEST_SECONDS:
+        arguments.error(f"--seconds {options.seconds:g} is too short for a line; at least {SHORTEST_SECONDS:g}")
     singers, validation = SINGERS, VALIDATION_SINGERS
     if options.quick:  # flite alone: no network to load
-        options.minutes, options.seconds = 0.1, 3
+        options.minutes, options.seconds = 0.1, SHORTEST_SECONDS
         singers, validation = ([one for one in some if one.voice.engine == "flite"] for some in (singers, validation))
     missing = [tool for tool in ("espeak-ng", "flite") if not shutil.which(tool)]
     if missing:
