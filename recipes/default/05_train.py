@@ -65,11 +65,12 @@ DECAY_SHARE = 0.5  # of the training's time, at its end, the learning rate falls
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
 
-    torch.optim.Muon takes matrices only; here the kernels of a convolution are the columns of one.
+    torch.optim.Muon takes matrices only; here the kernels of a convolution are the columns of one. A weight decay near
+    1 keeps singular values near 1: without it the squares of the activation make the logits grow until they saturate.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum})
+    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 1.0):
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -82,6 +83,7 @@ class Muon(torch.optim.Optimizer):
                 update = parameter.grad.lerp(state["average"], group["momentum"])
                 update = orthogonal(update.flatten(1)).view_as(parameter)
                 rows, columns = parameter.flatten(1).shape
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
 
 
@@ -170,7 +172,7 @@ def measured(model: nn.Module, data: Path) -> dict[str, list[float]]:
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--minutes", type=float, default=90, help="length of the whole training")
-    arguments.add_argument("--batch", type=int, default=8)
+    arguments.add_argument("--batch", type=int, default=4)
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments.add_argument("--start-from", type=Path, metavar="FILE", help="weights of an earlier training")
     options = arguments.parse_args()
@@ -197,7 +199,7 @@ def main() -> None:
             optimizer.load_state_dict(state)
 
     steps = 2 if options.quick else 1 << 40
-    every = 300.0 if not options.quick else 0.0
+    every = 180.0 if not options.quick else 0.0
     losses: list[float] = []
     last = measure_at = time.monotonic()
     for batch in batches(songs, options.batch, step * options.batch):
