@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import AudioError, DownloadError, FrameTransformerError, ModelError, OptionError
 
 if TYPE_CHECKING:
+    from .evaluation import evaluate
     from .models import import_state_dict, list_models, load_model, save_model
     from .separation import Separation, Separator, separate
 
@@ -22,6 +23,7 @@ __all__ = [
     "OptionError",
     "Separation",
     "Separator",
+    "evaluate",
     "import_state_dict",
     "list_models",
     "load_model",
@@ -29,6 +31,7 @@ __all__ = [
     "separate",
 ]
 _HOMES = {
+    "evaluate": "evaluation",
     "import_state_dict": "models",
     "list_models": "models",
     "load_model": "models",

@@ -8,6 +8,7 @@ import typer
 from ..errors import FrameTransformerError
 from .data import app as data
 from .environment import env_info
+from .evaluate import evaluate
 from .models import import_checkpoint, models
 from .separate import separate
 from .train import train
@@ -38,6 +39,7 @@ def _options(
 
 
 app.command()(separate)
+app.command()(evaluate)
 app.command()(models)
 app.command(name="import")(import_checkpoint)
 app.command()(env_info)

@@ -1,0 +1,115 @@
+"""``frame-transformer evaluate``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
+
+
+def evaluate(
+    songs: Annotated[
+        list[Path], typer.Argument(help="Folders of songs with stems (MUSDB18, MUSDB18-HQ, a folder each), .stem.mp4.")
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("-n", "--model", help="Model name or file, or an ensemble A+B; repeat to compare."),
+    ] = None,
+    estimates: Annotated[
+        list[str] | None,
+        typer.Option("-e", "--estimates", help="Folder of stems that another tool separated, or NAME=FOLDER; repeat."),
+    ] = None,
+    baselines: Annotated[
+        str, typer.Option(help="Rows to compare with, with commas between: the mixture, ideal ratio and binary masks.")
+    ] = "mixture,irm,ibm",
+    metrics: Annotated[
+        str, typer.Option(help="What to compute, with commas between.")
+    ] = "cSDR,ISR,SIR,SAR,uSDR,SI-SDR,bleedless,fullness",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of scores and reports.")] = Path("evaluation"),
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=1, help="Songs at a time, each in a process of its own.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Score again what was scored before.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of tables.")] = False,
+) -> None:
+    """Compare models, ensembles and other tools on songs whose true stems are known."""
+    import json
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from .. import evaluation
+
+    progress_console = Console(stderr=True)
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=progress_console, disable=not progress_console.is_terminal, transient=True,
+    )  # fmt: skip
+    with bars:
+        task = bars.add_task("scoring")
+        # Folders are compared alone unless a model is asked for.
+        models = model or ([] if estimates else ["default"])
+        result = evaluation.evaluate(
+            songs,
+            [_members(name) for name in models],
+            estimates=dict(_named(folder) for folder in estimates or []),
+            baselines=_split(baselines),
+            metrics=_split(metrics),
+            output=output,
+            jobs=jobs,
+            device=device,
+            overwrite=overwrite,
+            progress=lambda done, total, name: bars.update(task, completed=done, total=total, description=name),
+        )
+    written = result.write(output)
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False))
+    else:
+        _print_tables(result)
+    for score in result.scores:
+        for warning in score.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+    for error in result.errors:
+        typer.echo(f"error: {error}", err=True)
+    typer.echo(f"written: {', '.join(str(path) for path in written)}", err=True)
+    if result.errors:
+        typer.echo(f"error: {len(result.errors)} of {len(result.songs) * len(result.systems)} scores failed", err=True)
+        raise typer.Exit(1)
+
+
+def _print_tables(result: "Evaluation") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    for stem in result.stems:
+        head, *rows = result.table(stem)
+        table = Table(title=stem, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for title in head:
+            table.add_column(title, justify="left" if title == "system" else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, end="\n\n")
+    console.print(
+        "cSDR, ISR, SIR, SAR: median over frames of 1 s, median over songs; others: whole song, mean over songs."
+    )
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip() not in ("", "none")]
+
+
+def _members(name: str) -> list[str]:
+    return [name] if Path(name).is_file() else name.split("+")
+
+
+def _named(folder: str) -> tuple[str, Path]:
+    name, equals, path = folder.partition("=")
+    return (name, Path(path)) if equals and not Path(folder).is_dir() else (Path(folder).resolve().name, Path(folder))
