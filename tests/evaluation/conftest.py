@@ -17,7 +17,8 @@ def make_stems(seed: int, seconds: float = SECONDS, channels: int = 2, rate: int
     time = np.arange(round(seconds * rate)) / rate
     gate = (np.sin(2 * np.pi * (1 + seed % 3) * time) > 0) + 0.1
     pan = rng.uniform(0.3, 1, (4, channels, 1))
-    vocals = gate * rng.standard_normal((1, len(time))) * pan[0] * 0.1
+    voice = rng.standard_normal((1, len(time))) + 0.3 * rng.standard_normal((channels, len(time)))
+    vocals = gate * voice * pan[0] * 0.1
     drums = rng.standard_normal((channels, len(time))) * np.exp(-20 * (time % 0.5)) * pan[1] * 0.1
     bass = 0.1 * np.sin(2 * np.pi * 55 * time) * pan[2]
     other = 0.1 * np.sin(2 * np.pi * 440 * time + rng.uniform(0, 6, (channels, 1))) * pan[3]
