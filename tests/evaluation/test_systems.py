@@ -83,12 +83,12 @@ def test_stem_that_ends_early_is_padded(tmp_path, references):
 
 def test_stem_of_another_length_is_refused(tmp_path, references, noise):
     write(tmp_path / "A - B/vocals.wav", noise(2, SAMPLES + 50_000))
-    with pytest.raises(DataError, match="is 1.6 s long, the song 0.5 s"):
+    with pytest.raises(DataError, match=r"is 1\.6 s long, the song 0\.5 s"):
         FolderSystem("tool", tmp_path).estimate(SONG, references)
 
 
 def test_no_stems_of_the_song(tmp_path, references):
-    with pytest.raises(DataError, match="has no stems of 'test/A - B'; expected A - B/vocals.wav"):
+    with pytest.raises(DataError, match="has no stems of 'test/A - B'"):
         FolderSystem("tool", tmp_path).estimate(SONG, references)
 
 
