@@ -9,6 +9,7 @@ import torch
 
 from frame_transformer import Separator
 from frame_transformer.errors import AudioError, OptionError
+from frame_transformer.separation.ensembles import join_masks
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25])
@@ -112,11 +113,90 @@ def test_ensembles(tiny_model, noise):
     torch.testing.assert_close(weighted, 0.75 * masks[0] + 0.25 * masks[1])
     three = Separator([tiny_model, other, other], ensemble="median").mask(x)
     torch.testing.assert_close(three, masks[1])
+    two = Separator([tiny_model, other], ensemble="median").mask(x)
+    torch.testing.assert_close(two, masks.mean(0))
+
+
+def test_the_median_of_four_is_the_mean_of_the_middle_ones():
+    masks = torch.rand(4, 2, 3, 5)
+    expected = torch.from_numpy(np.median(masks.numpy(), axis=0))
+    torch.testing.assert_close(join_masks(masks, "median", torch.ones(4)), expected)
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+def test_batches_change_nothing(tiny_model, noise, channels):
+    x = noise(channels, 256 * 200 + 33)
+    alone = Separator(tiny_model, overlap=0.25).separate(x)
+    together = Separator(tiny_model, overlap=0.25, batch_size=7).separate(x)
+    assert np.abs(alone.vocals - together.vocals).max() < 1e-6
+
+
+def test_batch_size_is_what_the_network_sees(tiny_model, noise):
+    sizes = []
+
+    class Spy(torch.nn.Module):
+        config = tiny_model.config
+
+        def forward(self, x):
+            sizes.append(len(x))
+            return torch.zeros_like(x)
+
+    for channels, batch_size in ((2, 3), (8, 2)):  # eight channels are five pairs
+        sizes.clear()
+        Separator(Spy(), batch_size=batch_size, overlap=0).separate(noise(channels, 256 * 200))
+        assert max(sizes) == batch_size
+
+
+def test_averaging_at_test_time_is_the_mean_of_four_sights(tiny_model):
+    x = torch.rand(1, 2, 256, 80)
+    separator = Separator(tiny_model, window=40, context=20, tta=True)
+    with torch.inference_mode():
+        masks = [
+            tiny_model(x[..., low:high]).sigmoid()[..., 20 - low : 60 - low]
+            for low, high in ((0, 80), (10, 70), (0, 70), (10, 80))
+        ]
+    assert (masks[0] - masks[1]).abs().max() > 1e-5
+    torch.testing.assert_close(separator.window_mask(x), torch.stack(masks).mean(0))
+
+
+def test_averaging_keeps_lengths_and_sums(tiny_model, noise):
+    x = noise(2, 256 * 100 + 1)
+    stems = Separator(tiny_model, tta=True, batch_size=2).separate(x)
+    assert stems.vocals.shape == x.shape
+    assert np.abs(stems.vocals + stems.instrumental - x).max() <= 1e-4
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.02), ("float16", 0.004)])
+def test_half_precision_is_close_and_masks_stay_float32(tiny_model, dtype, tolerance):
+    x = torch.rand(1, 2, 256, 80)
+    exact, fast = Separator(tiny_model).mask(x), Separator(tiny_model, dtype=dtype).mask(x)
+    assert fast.dtype == torch.float32
+    assert 0 < (exact - fast).abs().max() < tolerance
+
+
+def test_dtypes_by_their_torch_name(tiny_model):
+    assert Separator(tiny_model, dtype=torch.bfloat16).dtype == torch.bfloat16
+    with pytest.raises(OptionError, match="float32, bfloat16, float16"):
+        Separator(tiny_model, dtype="int8")
+
+
+def test_cancelling_from_the_callback(tiny_model, noise):
+    class CancelledError(Exception):
+        pass
+
+    def cancel(done, total):
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        Separator(tiny_model).separate(noise(2, 50_000), progress=cancel)
 
 
 @pytest.mark.parametrize(
-    "options", [{"overlap": 0.7}, {"window": 0}, {"ensemble": "best"}, {"weights": [1, 2]}, {"device": "nonsense"}]
-)
+    "options",
+    [{"overlap": 0.7}, {"window": 0}, {"ensemble": "best"}, {"weights": [1, 2]}, {"device": "nonsense"},
+     {"weights": [-1]}, {"weights": [1], "ensemble": "max"}, {"batch_size": 0}, {"smoothing": 1.0}, {"smoothing": -0.1},
+     {"tta": True, "context": 0}],
+)  # fmt: skip
 def test_options_out_of_range(tiny_model, options):
     with pytest.raises(OptionError):
         Separator(tiny_model, **options)
@@ -134,18 +214,21 @@ MEMORY = """
 import resource, sys, torch
 torch.set_num_threads(1)
 from frame_transformer import Separator
-for block in Separator(sys.argv[1]).stream(sys.argv[2]):
+from frame_transformer.models import V1Config
+class Halves(torch.nn.Module):  # the least of networks: what is measured is the path around it
+    config = V1Config(window=200, context=20)
+    def forward(self, x):
+        return torch.zeros_like(x)
+for block in Separator(Halves(), smoothing=0.1).stream(sys.argv[1]):
     pass
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def test_memory_does_not_grow_with_the_song(tiny_file, song):
+def test_memory_does_not_grow_with_the_song(song):
     def peak(minutes):
         path = song(f"{minutes}.wav", 1, 8_000 * 60 * minutes, 8_000)
-        run = subprocess.run(
-            [sys.executable, "-c", MEMORY, tiny_file, path], capture_output=True, text=True, check=True
-        )
+        run = subprocess.run([sys.executable, "-c", MEMORY, path], capture_output=True, text=True, check=True)
         return int(run.stdout)
 
     assert peak(12) <= 1.1 * peak(2)

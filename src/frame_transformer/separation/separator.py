@@ -3,10 +3,12 @@
 The song is read twice: once for its largest magnitude, by which every window is normalised, and once to be separated.
 """
 
+import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +17,13 @@ from torch import Tensor, nn
 from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
 from ..errors import AudioError, OptionError
 from ..models import load_model
+from .ensembles import Ensemble, check_ensemble, join_masks
+from .residue import clear_residue
+
+logger = logging.getLogger(__name__)
 
 AudioSource = str | os.PathLike[str] | BinaryIO | np.ndarray | Tensor
 Progress = Callable[[int, int], None]
-Ensemble = Literal["mean", "median", "min", "max"]
 
 # Channels that the network sees together as left and right, by channel count in FFmpeg's order; one alone is doubled.
 CHANNEL_PAIRS = {
@@ -30,6 +35,9 @@ CHANNEL_PAIRS = {
     8: ((0, 1), (2, 2), (3, 3), (4, 5), (6, 7)),
 }
 ARRAY_BLOCK = 1 << 17
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Vocals fainter than `smoothing` are removed where they stay so for a second and a half, faded over a third of one.
+QUIET_SECONDS, FADE_SECONDS = 1.5, 0.35
 
 
 @dataclass(frozen=True)
@@ -77,16 +85,40 @@ def resolve_device(device: str) -> torch.device:
         raise OptionError(f"device {device!r} is not available here: use auto or cpu") from error
 
 
+def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+    """A type of numbers by name.
+
+    Raises:
+        OptionError: an unknown type, or one that the device cannot compute with.
+    """
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise OptionError(f"unknown dtype {name!r}: use {', '.join(DTYPES)}")
+    one = torch.ones(1, 1, device=device, dtype=DTYPES[name])
+    try:
+        one @ one
+    except RuntimeError as error:
+        raise OptionError(f"device {str(device)!r} cannot compute in {name}: use float32") from error
+    return DTYPES[name]
+
+
 class Separator:
     """Takes songs apart into vocals and instrumental.
 
     Args:
         model: a name, a path, a loaded model, or several of them, which then form an ensemble.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what the network computes in, where autocast allows it.
+            Masks and spectrograms are always float32.
         window, context: frames kept of each pass and frames of real context on each side; the first model's
-        own when None.
+            own when None.
         overlap: share of a window that is blended with the next, 0 to 0.5; 0 is what the original research code did.
-        ensemble: how masks of several models are joined. weights: of the models in a mean.
+        batch_size: windows (of two channels) that pass the network together.
+        tta: test-time averaging: each window's mask is the mean over four sizes and positions of what the network
+            sees around it, at four times the work.
+        smoothing: vocals that hold less than this share of the magnitude for longer than a second and a half are taken
+            for residue and removed; 0 keeps everything, 0.05 is a cautious start.
+        ensemble: how masks of several models are joined, see :func:`join_masks`. weights: of the models in a mean.
 
     Raises:
         OptionError: options out of range, models that read different spectrograms. ModelError: no such model.
@@ -97,16 +129,22 @@ class Separator:
         model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module] = "default",
         *,
         device: str = "auto",
+        dtype: str | torch.dtype = "float32",
         window: int | None = None,
         context: int | None = None,
         overlap: float = 0.25,
+        batch_size: int = 1,
+        tta: bool = False,
+        smoothing: float = 0.0,
         ensemble: Ensemble = "mean",
         weights: Sequence[float] | None = None,
     ):
         self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, self.device)
         chosen = [model] if isinstance(model, str | os.PathLike | nn.Module) else list(model)
         if not chosen:
             raise OptionError("no model given")
+        check_ensemble(ensemble, weights, len(chosen))
         loaded = [item if isinstance(item, nn.Module) else load_model(item) for item in chosen]
         self.models = [item.to(self.device).eval() for item in loaded]
         self.config: Any = self.models[0].config  # nn.Module types its attributes as modules
@@ -114,18 +152,24 @@ class Separator:
         signal = ("n_fft", "hop_length", "sample_rate", "in_channels")
         if any(getattr(other.config, key) != getattr(config, key) for other in self.models for key in signal):
             raise OptionError("models of an ensemble must read the same spectrogram (n_fft, hop_length, sample_rate)")
-        if ensemble not in ("mean", "median", "min", "max"):
-            raise OptionError(f"unknown ensemble {ensemble!r}: use mean, median, min or max")
-        if weights is not None and (ensemble != "mean" or len(weights) != len(self.models) or sum(weights) <= 0):
-            raise OptionError("weights need the mean ensemble and one number for each model, not all zero")
         self.ensemble = ensemble
         self.weights = torch.tensor(weights or [1.0] * len(self.models), dtype=torch.float32, device=self.device)
-        self.weights /= self.weights.sum()
         self.window: int = config.window if window is None else window
         self.context: int = config.context if context is None else context
         if self.window < 1 or self.context < 0 or not 0 <= overlap <= 0.5:
             raise OptionError("window must be at least 1, context at least 0, overlap between 0 and 0.5")
+        if batch_size < 1 or not 0 <= smoothing < 1:
+            raise OptionError("batch size must be at least 1, smoothing at least 0 and below 1")
+        if tta and self.context < 2:
+            raise OptionError(
+                "test-time averaging moves the window within its context: it needs a context of 2 or more"
+            )
         self.overlap = round(self.window * overlap)
+        self.batch_size, self.tta, self.smoothing = batch_size, tta, smoothing
+        logger.info(
+            "%d model(s) on %s in %s, windows of %d + %d + %d frames",
+            *(len(self.models), self.device, self.dtype, self.context, self.window, self.context),
+        )
 
     def separate(
         self, source: AudioSource, sample_rate: int | None = None, progress: Progress | None = None
@@ -157,14 +201,39 @@ class Separator:
 
     @torch.inference_mode()
     def mask(self, magnitudes: Tensor) -> Tensor:
-        """The instrumental mask of magnitudes over the song's maximum: (batch, 2, n_fft / 2, frames), both."""
-        magnitudes = magnitudes.to(self.device)
-        masks = torch.stack([model(magnitudes).sigmoid() for model in self.models])
-        if self.ensemble == "mean":
-            return torch.einsum("m,m...->...", self.weights, masks).cpu()
-        if self.ensemble == "median":
-            return masks.median(dim=0).values.cpu()
-        return (masks.amin(dim=0) if self.ensemble == "min" else masks.amax(dim=0)).cpu()
+        """The instrumental mask of magnitudes over the song's maximum: float32 (batch, 2, n_fft / 2, frames), both."""
+        return torch.cat([self._mask(part.to(self.device)).cpu() for part in magnitudes.split(self.batch_size)])
+
+    def _mask(self, magnitudes: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = torch.stack([model(magnitudes) for model in self.models])
+        return join_masks(logits.float().sigmoid(), self.ensemble, self.weights)
+
+    def window_mask(self, magnitudes: Tensor) -> Tensor:
+        """The mask of a window's own frames, averaged where ``tta`` asks for it.
+
+        (batch, 2, n_fft / 2, context + window + context) becomes (batch, 2, n_fft / 2, window).
+        """
+        full, half = self.context, self.context // 2
+        sights = [(full, full), (half, half), (full, half), (half, full)] if self.tta else [(full, full)]
+        masks = [
+            self.mask(magnitudes[..., full - left : full + self.window + right])[..., left : left + self.window]
+            for left, right in sights
+        ]
+        return torch.stack(masks).mean(dim=0) if self.tta else masks[0]
+
+
+class _Window(NamedTuple):
+    """Frames that one pass of the network is for.
+
+    ``spectrum`` (pairs · 2, n_fft / 2 + 1, frames) holds those that are complete once the window's mask is added,
+    ``magnitudes`` (pairs, 2, n_fft / 2, context + window + context) is what the network sees.
+    """
+
+    start: int
+    last: bool
+    spectrum: Tensor
+    magnitudes: Tensor
 
 
 class StemStream:
@@ -175,6 +244,7 @@ class StemStream:
         self.progress = progress
         self._blocks: AudioReader | _ArrayBlocks
         self.tags: dict[str, str] = {}
+        self.cover: bytes | None = None
         if isinstance(source, np.ndarray | Tensor):
             samples = np.asarray(source, dtype=np.float32)
             if samples.ndim != 2 or 0 in samples.shape:
@@ -187,7 +257,7 @@ class StemStream:
         else:
             self._blocks = AudioReader(source)
             self.channels, self.sample_rate = self._blocks.info.channels, self._blocks.info.sample_rate
-            self.tags = self._blocks.info.tags
+            self.tags, self.cover = self._blocks.info.tags, self._blocks.info.cover
         pairs = CHANNEL_PAIRS.get(self.channels, tuple((i, i) for i in range(self.channels)))
         self._sides = [channel for pair in pairs for channel in pair]
 
@@ -225,10 +295,10 @@ class StemStream:
         back = Resampler(config.sample_rate, self.sample_rate, self.channels)
         mixture = _Fifo(self.channels)
         second = StreamingSTFT(config.n_fft, config.hop_length)
-        vocal_spectra = self._vocal_spectra(self._spectra(second, mixture.push), peak, first.song_frames)
+        windows = self._windows(self._spectra(second, mixture.push), peak, first.song_frames)
         done = 0
-        for spectrum in vocal_spectra:
-            vocals = back.process(self._merge_sides(istft.push(spectrum).numpy()))
+        for spectrum, mask in self._smoothed(self._vocal_masks(windows, first.song_frames)):
+            vocals = back.process(self._merge_sides(istft.push(spectrum * mask).numpy()))
             # The last hop is longer than the song, and the resampler may round its length up.
             block = self._block(mixture, vocals[:, : total - done])
             done += block.mixture.shape[1]
@@ -256,23 +326,16 @@ class StemStream:
         original = mixture.pop(vocals.shape[1])
         return StemBlock(original, vocals, original - vocals)
 
-    def _vocal_spectra(self, spectra: Iterator[Tensor], peak: Tensor, song_frames: int) -> Iterator[Tensor]:
-        """(1 − mask) · spectrum for all frames in order, the mask blended over windows with real context."""
+    def _windows(self, spectra: Iterator[Tensor], peak: Tensor, song_frames: int) -> Iterator[_Window]:
+        """All windows in order, their magnitudes over the largest of the song, zeros beyond its ends."""
         separator = self.separator
-        window, context, overlap = separator.window, separator.context, separator.overlap
+        window, context = separator.window, separator.context
+        stride = window - separator.overlap
         scale = 1 / peak.clamp_min(1e-12)[:, None, None, None]
-        taper = torch.ones(window)
-        if overlap:
-            ramp = (torch.arange(overlap) + 0.5) / overlap
-            taper[:overlap], taper[-overlap:] = ramp, ramp.flip(0)
-        stride = window - overlap
-
         pending = next(spectra)
         origin = 0  # frame number of pending's first
-        start = 0
-        carried: Tensor | None = None  # weighted mask of the frames that the previous window shares with this one
         ended = False
-        while start < song_frames:
+        for start in range(0, max(1, song_frames - separator.overlap), stride):
             while not ended and origin + pending.shape[2] < start + window + context:
                 piece = next(spectra, None)
                 ended = piece is None
@@ -280,33 +343,52 @@ class StemStream:
                     pending = torch.cat((pending, piece), dim=2)
             low, high = start - context, start + window + context
             real = pending[:, :-1, max(low, origin) - origin : min(high, song_frames) - origin].abs()
-            x = real.unflatten(0, (-1, 2)) * scale
-            x = nn.functional.pad(x, (max(0, -low), max(0, high - song_frames)))
-            mask = separator.mask(x)[..., context : context + window]
-            last = start + stride >= song_frames
-            # The first window does not fade in, the last does not fade out.
-            weight = taper.clone()
-            if start == 0:
-                weight[:overlap] = 1
-            if last:
-                weight[stride:] = 1
-            mask = mask * weight
-            if carried is not None:
-                mask[..., :overlap] += carried
-            carried = mask[..., stride:] if overlap else None
-            ready = min(window if last else stride, song_frames - start)
-            if last:
-                # One frame past the song's last completes its final hop; it takes the mask of that last frame.
-                extra = origin + pending.shape[2] - song_frames
-                mask = torch.cat((mask[..., :ready], mask[..., ready - 1 : ready].expand(-1, -1, -1, extra)), dim=-1)
-                ready += extra
-            part = pending[:, :, start - origin : start - origin + ready].clone()
-            part[:, :-1] *= 1 - mask[..., :ready].flatten(0, 1)
-            yield part
-            start += stride
-            drop = start - context - origin
+            magnitudes = real.unflatten(0, (-1, 2)) * scale
+            magnitudes = nn.functional.pad(magnitudes, (max(0, -low), max(0, high - song_frames)))
+            last = start + window >= song_frames
+            # One frame past the song's last completes its final hop.
+            own = pending[:, :, start - origin : None if last else start - origin + stride]
+            yield _Window(start, last, own, magnitudes)
+            drop = start + stride - context - origin
             if drop > 0:
                 pending, origin = pending[:, :, drop:], origin + drop
+
+    def _vocal_masks(self, windows: Iterator[_Window], song_frames: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Spectrum and mask of the vocals, both (pairs · 2, n_fft / 2 + 1, frames), blended over windows, in order."""
+        separator = self.separator
+        overlap, stride = separator.overlap, separator.window - separator.overlap
+        taper = torch.ones(separator.window)
+        if overlap:
+            ramp = (torch.arange(overlap) + 0.5) / overlap
+            taper[:overlap], taper[-overlap:] = ramp, ramp.flip(0)
+        pairs = len(self._sides) // 2
+        carried: Tensor | None = None  # weighted mask of the frames that the previous window shares with this one
+        while batch := list(itertools.islice(windows, max(1, separator.batch_size // pairs))):
+            masks = separator.window_mask(torch.cat([window.magnitudes for window in batch])).split(pairs)
+            for window, mask in zip(batch, masks, strict=True):
+                # The first window does not fade in, the last does not fade out.
+                weight = taper.clone()
+                if window.start == 0:
+                    weight[:overlap] = 1
+                if window.last:
+                    weight[stride:] = 1
+                mask = mask.flatten(0, 1) * weight
+                if carried is not None:
+                    mask[..., :overlap] += carried
+                carried = mask[..., stride:] if overlap else None
+                frames = window.spectrum.shape[2]
+                mask = mask[..., : min(frames, song_frames - window.start)]
+                # The frame past the song's last takes the mask of that last frame; the Nyquist bin's mask is 0.
+                mask = nn.functional.pad(mask, (0, frames - mask.shape[2]), mode="replicate")
+                yield window.spectrum, 1 - nn.functional.pad(mask, (0, 0, 0, 1))
+
+    def _smoothed(self, pieces: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        if not self.separator.smoothing:
+            return pieces
+        rate = self.separator.config.sample_rate / self.separator.config.hop_length
+        return clear_residue(
+            pieces, self.separator.smoothing, round(QUIET_SECONDS * rate), round(FADE_SECONDS * rate / 2)
+        )
 
 
 class _Fifo:
