@@ -178,12 +178,12 @@ def time_map(line: Line, onsets: list[float], end: float) -> tuple[np.ndarray, n
         cursor += phoneme.end - phoneme.start
     for order, index in enumerate(vowels):
         vowel = line.phonemes[index]
-        after = vowels[order + 1] if order + 1 < len(vowels) else len(line.phonemes)
-        between = line.phonemes[index + 1 : after]
-        room = (onsets[order + 1] if order + 1 < len(vowels) else end) - onsets[order]
+        last = order == len(vowels) - 1
+        between = line.phonemes[index + 1 : len(line.phonemes) if last else vowels[order + 1]]
+        room = (end if last else onsets[order + 1]) - onsets[order]
         lengths = [min(p.end - p.start, 0.05 if p.kind == "pause" else 0.18) for p in between]
-        squeeze = min(1.0, 0.6 * room / max(sum(lengths), 1e-6)) if order + 1 < len(vowels) else 1.0
-        held = room - squeeze * sum(lengths) if order + 1 < len(vowels) else room
+        squeeze = 1.0 if last else min(1.0, 0.6 * room / max(sum(lengths), 1e-6))
+        held = room if last else room - squeeze * sum(lengths)
         spoken = vowel.end - vowel.start
         edge = 0.35 * min(spoken, held)
         target += [onsets[order], onsets[order] + edge, onsets[order] + held - edge]
@@ -216,9 +216,8 @@ def pitch_curve(notes: list[Note], times: np.ndarray, style: Style, rng: np.rand
         legato = index > 0 and note.start - notes[index - 1].end < 0.02
         if rng.random() < (0.25 if legato else 0.7):
             depth = style.scoop * rng.uniform(0.2, 1.3)
-            curve -= np.where(times < note.end, depth * np.exp(-np.maximum(since, 0) / rng.uniform(0.03, 0.08)), 0) * (
-                since > -0.1
-            )
+            dip = np.clip((since + 0.1) / 0.1, 0, 1) * np.exp(-np.maximum(since, 0) / rng.uniform(0.03, 0.08))
+            curve -= depth * dip * (times < note.end)
         delay = style.vibrato_delay * rng.uniform(0.6, 1.5)
         if length > delay + 0.25 and style.vibrato > 0:
             rate = style.vibrato_rate * rng.uniform(0.93, 1.07) * (1 + 0.06 * smooth_noise(frames, 2, rng))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from common import seed_of
 
 FRAME_SECONDS = 0.005
 IPA_VOWELS = set("aeiouyɑɐɒæɔəɚɛɜɝɪʊʌɨøœɵᵻʉAIOQWY")
@@ -52,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice of one engine; ``blend`` weighs Kokoro's style vectors, ``language`` is espeak-ng's name."""
+    """A voice of one engine; ``blend`` weighs Kokoro's style vectors."""
 
     name: str
     engine: str
@@ -60,7 +61,8 @@ class Voice:
 
 
 def phonemes_of(text: str, language: str) -> list[str]:
-    """Text to IPA phonemes; a space stands between words. Stress marks stay in front of their phoneme."""
+    """Text to IPA phonemes, in a language by espeak-ng's name. A space stands between words; stress marks stay in
+    front of their phoneme."""
     command = ["espeak-ng", "-q", "--ipa", "--sep=_", "-v", language, "--", text]
     ipa = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     units: list[str] = []
@@ -191,8 +193,6 @@ def analyse(audio: np.ndarray, rate: int, phonemes: tuple[Phoneme, ...]) -> Line
 
 def spoken(voice: Voice, text: str, language: str, bank: Path) -> Line:
     """The analysis of a line as a voice speaks it; ``bank`` keeps it for the next time."""
-    from common import seed_of
-
     path = bank / voice.name / f"{seed_of(voice, text, language):08x}.npz"
     if not path.exists():
         line = analyse(*ENGINES[voice.engine](voice, text, language))

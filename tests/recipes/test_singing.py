@@ -24,7 +24,7 @@ RATE = 16_000
 STEADY = Style(vibrato=0.0, scoop=0.0, drift=0.0)
 
 
-def spoken_line(pitch: float = 120.0) -> tuple[np.ndarray, tuple[Phoneme, ...]]:
+def spoken_line(pitch: float = 120.0) -> tuple[np.ndarray, int, tuple[Phoneme, ...]]:
     """A made-up utterance "sa-ta": noise, vowel, a stop, vowel; harmonics of ``pitch`` under two formants."""
     rng = np.random.default_rng(0)
     phonemes = (
@@ -41,12 +41,12 @@ def spoken_line(pitch: float = 120.0) -> tuple[np.ndarray, tuple[Phoneme, ...]]:
     for phoneme in phonemes:
         inside = (times >= phoneme.start) & (times < phoneme.end)
         audio[inside] = vowel[inside] if phoneme.kind == "vowel" else 0.1 * rng.standard_normal(inside.sum())
-    return (0.2 * audio).astype(np.float32), phonemes
+    return (0.2 * audio).astype(np.float32), RATE, phonemes
 
 
 def flat_line(peak_bin: int = 40) -> Line:
     """A line whose spectrum has one peak, all voiced."""
-    _, phonemes = spoken_line()
+    phonemes = spoken_line()[2]
     envelope = np.full((180, 513), -20.0)
     envelope[:, peak_bin - 3 : peak_bin + 4] = 0.0
     return Line(RATE, np.full(180, 120.0), envelope, np.full((180, 513), 0.1), phonemes)
@@ -86,6 +86,8 @@ def test_a_sung_pitch_glides_between_notes_and_wavers_at_the_rate_of_its_vibrato
     curve = pitch_curve(notes, times, STEADY, np.random.default_rng(1))
     assert abs(curve[times < 0.8].mean() - 60) < 0.1
     assert abs(curve[(times > 1.3) & (times < 3.5)].mean() - 64) < 0.1
+    scooped = pitch_curve(notes, times, Style(vibrato=0.0, drift=0.0, scoop=2.0), np.random.default_rng(1))
+    assert np.abs(np.diff(scooped)).max() < 0.5  # 5 ms apart: a voice does not jump
     style = Style(vibrato=0.5, vibrato_rate=5.5, vibrato_delay=0.2, scoop=0.0, drift=0.0)
     sung = pitch_curve(notes, times, style, np.random.default_rng(1))[(times > 1.8) & (times < 3.4)]
     spectrum = np.abs(np.fft.rfft(sung - sung.mean(), 4096))
@@ -128,7 +130,7 @@ def test_phonemes_are_told_apart():
 
 def test_a_line_is_sung_on_its_notes():
     pytest.importorskip("pyworld", reason="a tool of the recipe, recipes/default/requirements.txt")
-    line = analyse(*_swapped(spoken_line()))
+    line = analyse(*spoken_line())
     melody = [[Note(0, 0.8, 57)], [Note(0.8, 2.4, 61)]]
     audio, begin = sing(line, melody, STEADY, np.random.default_rng(2))
     again, _ = sing(line, melody, STEADY, np.random.default_rng(2))
@@ -140,13 +142,6 @@ def test_a_line_is_sung_on_its_notes():
         part = audio[first : first + int(length * 44100)]
         spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part)), 2**17))
         wanted = 440 * 2 ** ((pitch - 69) / 12)
-        comb = [spectrum[[round(f * k / 44100 * 2**17) for k in range(1, 8)]].sum() for f in _near(wanted)]
-        assert _near(wanted)[int(np.argmax(comb))] == pytest.approx(wanted, rel=0.02)
-
-
-def _swapped(spoken):
-    return spoken[0], RATE, spoken[1]
-
-
-def _near(wanted: float) -> np.ndarray:
-    return wanted * 2 ** (np.linspace(-5, 5, 201) / 12)
+        near = wanted * 2 ** (np.linspace(-5, 5, 201) / 12)
+        comb = [spectrum[[round(f * k / 44100 * 2**17) for k in range(1, 8)]].sum() for f in near]
+        assert near[int(np.argmax(comb))] == pytest.approx(wanted, rel=0.02)
