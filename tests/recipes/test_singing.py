@@ -86,13 +86,20 @@ def test_a_sung_pitch_glides_between_notes_and_wavers_at_the_rate_of_its_vibrato
     curve = pitch_curve(notes, times, STEADY, np.random.default_rng(1))
     assert abs(curve[times < 0.8].mean() - 60) < 0.1
     assert abs(curve[(times > 1.3) & (times < 3.5)].mean() - 64) < 0.1
-    scooped = pitch_curve(notes, times, Style(vibrato=0.0, drift=0.0, scoop=2.0), np.random.default_rng(1))
-    assert np.abs(np.diff(scooped)).max() < 0.5  # 5 ms apart: a voice does not jump
     style = Style(vibrato=0.5, vibrato_rate=5.5, vibrato_delay=0.2, scoop=0.0, drift=0.0)
     sung = pitch_curve(notes, times, style, np.random.default_rng(1))[(times > 1.8) & (times < 3.4)]
     spectrum = np.abs(np.fft.rfft(sung - sung.mean(), 4096))
     assert np.fft.rfftfreq(4096, FRAME_SECONDS)[spectrum.argmax()] == pytest.approx(5.5, abs=0.7)
     assert 0.2 < np.percentile(np.abs(sung - 64), 95) < 0.8
+
+
+def test_a_note_is_scooped_into_without_a_jump():
+    times = np.arange(0, 4, FRAME_SECONDS)
+    notes = [Note(0, 1, 60), Note(1.2, 4, 61)]
+    style = Style(vibrato=0.0, drift=0.0, scoop=2.0)
+    curves = [pitch_curve(notes, times, style, np.random.default_rng(seed)) for seed in range(6)]
+    assert max(np.abs(np.diff(curve)).max() for curve in curves) < 0.5  # semitones in 5 ms
+    assert min(curve[(times > 1.15) & (times < 1.3)].min() for curve in curves) < 60  # some start too low
 
 
 def test_formants_move_the_envelope_and_the_top_band_is_filled():
