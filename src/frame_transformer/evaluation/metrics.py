@@ -49,8 +49,8 @@ def bleedless_and_fullness(reference: np.ndarray, estimate: np.ndarray) -> tuple
 
     Both compare mel spectrograms in dB (4096-point Hann, hop 1024, 512 Slaney bands, the loudest 80 dB of each):
     bleedless is 100 / (1 + mean of the positive differences), fullness 100 / (1 + mean size of the negative ones). This
-    is the definition in use since the project Music-Source-Separation-Training by Roman Solovyev (its
-    ``utils/metrics.py``, function ``bleed_full``); there is no publication. NaN for a silent reference.
+    is the definition of the project ZFTurbo/Music-Source-Separation-Training (``utils/metrics.py``, function
+    ``bleed_full``), which leaderboards use; there is no publication. NaN for a silent reference.
     """
     if _energy(reference) == 0:
         return math.nan, math.nan

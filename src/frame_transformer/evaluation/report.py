@@ -192,7 +192,7 @@ class Evaluation:
                 unit = METRICS[metric].unit
                 axis.set_title(f"{metric} ({unit})" if unit == "dB" else metric, fontsize=9)
             row[0].set_ylabel(stem)
-            row[0].invert_yaxis()
+        axes[0, 0].invert_yaxis()  # shared by all: the first system comes at the top
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150)
         return buffer.getvalue()

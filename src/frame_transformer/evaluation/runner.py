@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def evaluate(
         progress: called with (scores done, scores in all, what was done last), a score being a song by a system.
 
     Raises:
-        OptionError: options that do not fit together. DataError: no songs, or the output cannot be written. ModelError:
+        OptionError: options that do not fit together, too many jobs for the memory. DataError: no songs, or the output cannot be written. ModelError:
         a model that cannot be loaded.
     """
     found = find_references([songs] if isinstance(songs, str | os.PathLike) else songs)
@@ -196,6 +197,10 @@ def _run(
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise OptionError(
+            "a process ended before its time, most likely for lack of memory: use fewer jobs; what was scored is kept"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

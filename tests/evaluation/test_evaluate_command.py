@@ -1,0 +1,70 @@
+"""The command as a user runs it."""
+
+import json
+import sys
+
+import pytest
+
+from frame_transformer import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["frame-transformer", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return command
+
+
+def test_tables_and_files(run, dataset, separated, tiny_file, tmp_path):
+    code, out, err = run(
+        dataset, "-n", f"{tiny_file}", "-e", f"tool={separated}", "--metrics", "uSDR,SI-SDR", "-j", 1, "-d", "cpu"
+    )
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert [row[0] for row in rows if len(row) == 4 and row[1] == "2"] == ["mixture", "irm", "ibm", "tool", "tiny"] * 2
+    assert ["system", "songs", "uSDR", "SI-SDR"] in rows
+    assert {path.name for path in (tmp_path / "evaluation").iterdir()} == {
+        "results.json", "summary.csv", "songs.csv", "report.md", "boxplot.png", "scores",
+    }  # fmt: skip
+    assert "evaluation/report.md" in err
+
+
+def test_json_of_folders_alone(run, dataset, separated):
+    code, out, _ = run(dataset, "-e", separated, "--baselines", "none", "--metrics", "uSDR", "--json")
+    assert code == 0
+    assert list(json.loads(out)["summary"]) == ["sometool"]
+
+
+def test_ensembles_are_joined_with_plus(run, dataset, tiny_file):
+    code, out, _ = run(
+        dataset, "-n", f"{tiny_file}+{tiny_file}", "--baselines", "none", "--metrics", "uSDR", "-d", "cpu", "-j", 1
+    )
+    assert code == 0
+    assert "tiny+tiny" in out
+
+
+def test_failures_are_listed_at_the_end(run, dataset, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(dataset, "-e", "empty", "--baselines", "mixture", "--metrics", "uSDR")
+    assert code == 1
+    assert "mixture" in out
+    assert "error: test/One - First, empty: empty: has no stems of 'test/One - First'" in err
+    assert err.endswith("error: 2 of 4 scores failed\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nowhere"], ["{dataset}", "-n", "no-such-model"], ["{dataset}", "--metrics", "PESQ"]]
+)
+def test_bad_input_is_one_line(run, dataset, arguments):
+    code, _, err = run(*(argument.format(dataset=dataset) for argument in arguments))
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
