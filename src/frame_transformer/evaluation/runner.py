@@ -62,8 +62,8 @@ def evaluate(
         progress: called with (scores done, scores in all, what was done last), a score being a song by a system.
 
     Raises:
-        OptionError: options that do not fit together, too many jobs for the memory. DataError: no songs, or the output cannot be written. ModelError:
-        a model that cannot be loaded.
+        OptionError: options that do not fit together, too many jobs for the memory. DataError: no songs, or the output
+        cannot be written. ModelError: a model that cannot be loaded.
     """
     found = find_references([songs] if isinstance(songs, str | os.PathLike) else songs)
     chosen = check_metrics(metrics)
