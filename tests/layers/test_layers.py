@@ -148,8 +148,9 @@ def test_factored_tiled_and_folded_scores_agree(monkeypatch):
     plain = sum(queries[i].transpose(-1, -2) @ keys[i] for i in range(3))
     expected = (plain.softmax(-1) @ values.transpose(-1, -2)).transpose(-1, -2)
     torch.testing.assert_close(run(), expected)
-    monkeypatch.setattr(attention_module, "TILE_ELEMENTS", 2 * 11 * 11)
-    torch.testing.assert_close(run(), expected)
+    for elements in (2 * 11 * 11, 4 * 11):  # two heads at once, four queries of one head
+        monkeypatch.setattr(attention_module, "TILE_ELEMENTS", elements)
+        torch.testing.assert_close(run(), expected)
     monkeypatch.setattr(attention_module, "FOLD_WIDTH", 6)
     torch.testing.assert_close(run(), expected)
 

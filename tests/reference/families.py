@@ -1,0 +1,116 @@
+"""The wiring of the four families over the plain blocks."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from . import blocks as b
+
+
+def _asym_unet_mct(w: b.Weights, x: Tensor, config) -> Tensor:
+    heads, maps = config.heads, config.maps
+    if w.positional_embedding:
+        x = torch.cat((x, b.positional_embedding(w.positional_embedding, x)), dim=1)
+    patch, bins = config.frequency_patch, x.shape[2] // config.frequency_patch
+    x = x.reshape(len(x), x.shape[1], bins, patch, -1).transpose(2, 3).reshape(len(x), -1, bins, x.shape[3])
+    kept, scores, before = [], None, 0
+    for level, count in enumerate(maps):
+        x = b.res_block(w.encoders.at(level), x, stride=(2 if level else 1, 1))
+        h = None
+        if count:
+            previous = scores if count == before else None
+            h, scores = b.evolved_encoder(w.encoder_transformers.at(level), x, heads, previous)
+            x = torch.cat((x, h), dim=1)
+        before = count
+        kept.append((x, h, scores))
+    x = b.res_block(w.encoders.at(len(maps)), x, stride=(2, 1))
+    scores = None
+    for layer in range(config.latent_layers):
+        x, scores = b.latent_layer(w.latent.at(layer), x, heads, config.restart_latent_residual, scores)
+    self_scores = cross_scores = None
+    before = 0
+    for index, count in enumerate(reversed(maps)):
+        skip, memory, skip_scores = kept.pop()
+        x = b.res_block(w.decoders.at(index).body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1))
+        if count:
+            if count != before:
+                self_scores = cross_scores = None
+            h, self_scores, cross_scores = b.evolved_decoder(
+                w.decoder_transformers.at(index), x, heads, memory, skip_scores, self_scores, cross_scores
+            )
+            x = torch.cat((x, h), dim=1)
+        before = count
+    y = b.conv(w.out, x)
+    y = y.reshape(len(y), -1, patch, bins, y.shape[3]).transpose(2, 3)
+    return y.reshape(len(y), -1, bins * patch, y.shape[-1])
+
+
+def _v1(w: b.Weights, x: Tensor, config) -> Tensor:
+    heads, norm = config.heads, b.norm_shared
+    h, _ = b.encoder_block(w.input_transformer, x, heads, norm)
+    x = torch.cat((x, h), dim=1)
+    kept = []
+    for level in range(6):
+        x = b.res_block(w.encoders.at(level), x, norm, (2 if level else 1, 1))
+        h, _ = b.encoder_block(w.encoder_transformers.at(level), x, heads, norm)
+        x = torch.cat((x, h), dim=1)
+        kept.append((x, h))
+    kept.pop()
+    for index in range(5):
+        skip, memory = kept.pop()
+        x = b.res_block(w.decoders.at(index).body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1), norm)
+        d = w.decoder_transformers.at(index)
+        h = b.embed(d, x)
+        h = h + b.attention(d.attn1, norm(d.norm1, h), heads)[0]
+        h = h + b.attention(d.attn2, norm(d.norm1, h), heads, memory)[0]
+        h = h + b.feed_forward(d.feed_forward, norm(d.norm2, h))
+        x = torch.cat((x, h), dim=1)
+    return b.conv(w.out, x)
+
+
+def _v2b(w: b.Weights, x: Tensor, config) -> Tensor:
+    heads, norm = config.heads, b.norm_per_channel
+    x = torch.cat((x, b.positional_embedding(w.positional_embedding, x)), dim=1)
+    h, scores = b.encoder_block(w.input_transformer, x, heads, norm)
+    x = torch.cat((x, h), dim=1)
+    kept = []
+    for level in range(6):
+        x = b.res_block(w.encoders.at(level), x, stride=(2 if level else 1, 1))
+        h, scores = b.encoder_block(w.encoder_transformers.at(level), x, heads, norm, scores)
+        x = torch.cat((x, h), dim=1)
+        kept.append((x, h, scores))
+    kept.pop()
+    for index in range(5):
+        skip, memory, skip_scores = kept.pop()
+        x = b.res_block(w.decoders.at(index).body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1))
+        d = w.decoder_transformers.at(index)
+        h = b.embed(d, x)
+        attended, scores = b.attention(d.attn1, norm(d.norm1, h), heads, previous=scores)
+        h = h + attended
+        h = h + b.attention(d.attn2, norm(d.norm2, h), heads, memory, skip_scores)[0]
+        h = h + b.feed_forward(d.feed_forward, norm(d.norm3, h))
+        x = torch.cat((x, h), dim=1)
+    return b.conv(w.out, x)
+
+
+def _v3(w: b.Weights, x: Tensor, config) -> Tensor:
+    x = torch.cat((x, b.positional_embedding(w.positional_embedding, x)), dim=1)
+    h = b.conv(w.conv2, b.squared_relu(b.conv(w.conv1, b.norm_per_channel(w.norm, x)))) + b.conv(w.identity, x)
+    scores = None
+    for layer in range(config.layers):
+        h, scores = b.encoder_block(w.transformer.at(layer), h, config.heads, b.norm_per_channel, scores)
+    return b.conv(w.out, h)
+
+
+_FAMILIES: dict[str, Callable[..., Tensor]] = {
+    "AsymUNetMCTConfig": _asym_unet_mct,
+    "V1Config": _v1,
+    "V2bConfig": _v2b,
+    "V3Config": _v3,
+}
+
+
+def reference_forward(config, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Logits (batch, 2, n_fft / 2, time) of the network with this configuration and state dict."""
+    return _FAMILIES[type(config).__name__](b.Weights(state), x, config)
