@@ -1,9 +1,13 @@
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from frame_transformer import cli
 from frame_transformer.audio import AudioWriter
 from frame_transformer.models import V1Config, create_model, save_model
 
@@ -42,3 +46,25 @@ def song(tmp_path, noise):
         return path
 
     return make
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["frame-transformer", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def cover() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40), (200, 30, 10)).save(buffer, "JPEG")
+    return buffer.getvalue()

@@ -21,8 +21,8 @@ from frame_transformer.audio import (
     AudioReader,
     AudioWriter,
     Resampler,
+    VideoWriter,
     decode,
-    mux_video,
     probe,
     remix,
     resample,
@@ -136,7 +136,9 @@ def test_blocks_have_the_size_asked_for(song):
 
 def test_video_gives_its_first_sound(tmp_path):
     x = tones(2, 48_000, 48_000)
-    mux_video([x[:, :20_000], x[:, 20_000:]], 48_000, picture(size=(500, 500)), tmp_path / "a.mp4")
+    with VideoWriter(tmp_path / "a.mp4", 48_000, 2, cover=picture(size=(500, 500))) as writer:
+        writer.write(x[:, :20_000])
+        writer.write(x[:, 20_000:])
     decoded, rate = decode(tmp_path / "a.mp4")
     assert (decoded.shape, rate) == (x.shape, 48_000)
     with av.open(str(tmp_path / "a.mp4")) as container:
@@ -146,9 +148,7 @@ def test_video_gives_its_first_sound(tmp_path):
     assert np.abs(frames[0][360, 640].astype(int) - (200, 30, 10)).max() < 12  # the cover, in the middle
     assert frames[0][0, 0].max() < 40  # dark beside it
     with pytest.raises(OptionError):
-        mux_video([x], 48_000, None, tmp_path / "a.avi")
-    with pytest.raises(AudioError, match="no sound"):
-        mux_video([], 48_000, None, tmp_path / "b.mp4")
+        VideoWriter(tmp_path / "a.avi", 48_000, 2)
 
 
 def test_names_are_names(song):

@@ -1,7 +1,7 @@
 """Decoding, encoding, resampling and spectrograms; knows no models."""
 
 from .decode import AudioInfo, AudioReader, decode, probe, remix
-from .encode import FORMATS, AudioWriter, find_codec, mux_video
+from .encode import FORMATS, AudioWriter, VideoWriter, find_codec, reported
 from .resample import Resampler, resample, resampled_length
 from .stft import StreamingISTFT, StreamingSTFT
 
@@ -13,11 +13,12 @@ __all__ = [
     "Resampler",
     "StreamingISTFT",
     "StreamingSTFT",
+    "VideoWriter",
     "decode",
     "find_codec",
-    "mux_video",
     "probe",
     "remix",
+    "reported",
     "resample",
     "resampled_length",
 ]

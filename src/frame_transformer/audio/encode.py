@@ -6,7 +6,7 @@ import io
 import os
 import struct
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -91,7 +91,7 @@ _REASONS = {
 
 
 @contextmanager
-def _reported(path: Path) -> Iterator[None]:
+def reported(path: Path) -> Iterator[None]:
     """Turns errors of the file system and of FFmpeg into one line about ``path``."""
     try:
         yield
@@ -170,7 +170,7 @@ class AudioWriter:
         self._resampler = Resampler(sample_rate, self.rate, channels)
         self._channels, self._written = channels, 0
         picture = _open_picture(cover) if cover and kind.cover else None
-        with _reported(self.path):
+        with reported(self.path):
             # What is wrong with the name should be known now, not after an hour of separation.
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -214,7 +214,7 @@ class AudioWriter:
 
     def write(self, block: np.ndarray) -> None:
         """Encodes float32 (channels, samples); values beyond ±1 are clipped by integer and most lossy formats."""
-        with _reported(self.path):
+        with reported(self.path):
             self._encode(self._resampler.process(block))
 
     def _encode(self, block: np.ndarray) -> None:
@@ -244,7 +244,7 @@ class AudioWriter:
     ) -> None:
         try:
             if kind is None:
-                with _reported(self.path):
+                with reported(self.path):
                     self._flush()
                     self._container.close()
                     self._file.close()
@@ -253,8 +253,11 @@ class AudioWriter:
             self._discard()
 
 
-class _StillVideoWriter(AudioWriter):
-    """The AAC of an ``.mp4`` file under one picture a second, H.264, always the same."""
+class VideoWriter(AudioWriter):
+    """Writes an ``.mp4`` video: AAC under a still picture (the cover, else a dark frame), H.264, one frame a second.
+
+    Used as :class:`AudioWriter`.
+    """
 
     _formats = {"mp4": replace(FORMATS["m4a"], options={})}  # noqa: RUF012
     _size = (1280, 720)
@@ -283,21 +286,3 @@ class _StillVideoWriter(AudioWriter):
     def _flush(self) -> None:
         super()._flush()
         self._container.mux(self._video.encode(None))
-
-
-def mux_video(
-    blocks: Iterable[np.ndarray], sample_rate: int, cover: bytes | None, path: str | os.PathLike[str]
-) -> None:
-    """Writes an ``.mp4`` video: a still picture (the cover, else a dark frame) and float32 (channels, samples) blocks.
-
-    Raises:
-        OptionError: the path does not end in ``.mp4``. AudioError: no blocks, or the file cannot be written.
-    """
-    blocks = iter(blocks)
-    first = next(blocks, None)
-    if first is None:
-        raise AudioError(f"{path}: cannot be written: there is no sound for the video")
-    with _StillVideoWriter(path, sample_rate, len(first), cover=cover) as writer:
-        writer.write(first)
-        for block in blocks:
-            writer.write(block)

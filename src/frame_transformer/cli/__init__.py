@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from ..errors import FrameTransformerError
+from ..errors import FrameTransformerError, OptionError
 from .data import app as data
+from .dialects import TranslatedCommand
 from .environment import env_info
 from .evaluate import evaluate
 from .models import import_checkpoint, models
+from .separate import EPILOG as SEPARATE_EPILOG
 from .separate import separate
 from .train import train
 
@@ -38,7 +40,7 @@ def _options(
     pass
 
 
-app.command()(separate)
+app.command(cls=TranslatedCommand, epilog=SEPARATE_EPILOG)(separate)
 app.command()(evaluate)
 app.command()(models)
 app.command(name="import")(import_checkpoint)
@@ -48,11 +50,11 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 
 
 def main() -> None:
-    """Runs the command; errors meant for the user are one line and exit code 1, Ctrl-C is exit code 130."""
+    """Runs the command; errors meant for the user are one line and exit code 1, or 2 for wrong usage; Ctrl-C is 130."""
     try:
         app()
     except FrameTransformerError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, OptionError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

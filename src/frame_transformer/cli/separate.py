@@ -2,67 +2,116 @@
 
 import dataclasses
 import json
+import logging
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+    from torch import nn
+
+    from ..separation import FileResult
+
+EPILOG = (
+    "Exit codes: 0 all separated, 1 a file failed, 2 wrong usage, 130 stopped by Ctrl-C. Environment: "
+    "FRAME_TRANSFORMER_DEVICE sets --device, FRAME_TRANSFORMER_CACHE the folder of downloaded models, NO_COLOR turns "
+    "colours off."
+)
+
+
+def _model_names(incomplete: str) -> list[str]:
+    from ..hub import CARDS
+
+    return [name for name in CARDS if name.startswith(incomplete)]
 
 
 def separate(
     songs: Annotated[list[str], typer.Argument(help="Files, folders, glob patterns or m3u playlists.")],
-    model: Annotated[list[str], typer.Option("-n", "--model", help="Model name or file; several form an ensemble.")] = [
-        "default"
-    ],
+    model: Annotated[
+        list[str],
+        typer.Option(
+            "-n", "--model", autocompletion=_model_names, help="Model name or file; several form an ensemble."
+        ),
+    ] = ["default"],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the outputs.")] = Path("separated"),
     stems: Annotated[str, typer.Option(help="Stems to write, with commas between.")] = "vocals,instrumental",
     audio_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, m4a, ogg or opus.")] = "wav",
     bit_depth: Annotated[str | None, typer.Option(help="16, 24 or 32f (wav), 16 or 24 (flac).")] = None,
-    bitrate: Annotated[int | None, typer.Option(help="kbit/s of a lossy format.")] = None,
+    bitrate: Annotated[str | None, typer.Option(help="kbit/s of a lossy format.")] = None,
     filename: Annotated[str, typer.Option(help="Template below the output folder.")] = "{model}/{track}/{stem}.{ext}",
     device: Annotated[
         str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
     ] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what the network computes in.")] = "float32",
     window: Annotated[int | None, typer.Option(help="Frames kept of each pass of the network.")] = None,
     context: Annotated[int | None, typer.Option(help="Frames of context on each side.")] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window blended with the next, 0 to 0.5.")] = 0.25,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows that pass the network together.")] = 1,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Test-time averaging: a little better, four times slower.")
+    ] = False,
+    smoothing: Annotated[
+        float, typer.Option(help="Clear vocals fainter than this share over long stretches; 0 is off, try 0.05.")
+    ] = 0.0,
     ensemble: Annotated[str, typer.Option(help="mean, median, min or max of the models' masks.")] = "mean",
-    clip: Annotated[str, typer.Option(help="rescale, clamp or none.")] = "rescale",
+    weights: Annotated[str | None, typer.Option(help="Weights of the models in a mean, with commas between.")] = None,
+    clip: Annotated[str, typer.Option(help="rescale, clamp or none: what happens beyond full scale.")] = "rescale",
+    images: Annotated[bool, typer.Option("--images", help="Write spectrograms as PNG, too.")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Write cover and instrumental as MP4, too.")] = False,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files in work at once.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what is already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log what is done to standard error.")] = False,
 ) -> None:
     """Separate songs into vocals and instrumental."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ..separation import OutputOptions, Separator, find_songs, separate_files
 
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     options = OutputOptions(
         output,
         filename,
         tuple(stem.strip() for stem in stems.split(",") if stem.strip()),
-        audio_format,
+        audio_format.lower(),
         bit_depth,
-        None if bitrate is None else 1000 * bitrate,
+        _bits_per_second(bitrate),
         clip,  # type: ignore[arg-type]
         overwrite,
+        images,
+        video,
     )
     files = find_songs(songs)
-    separator = Separator(
-        model,
-        device=device,
-        window=window,
-        context=context,
-        overlap=overlap,
-        ensemble=ensemble,  # type: ignore[arg-type]
-    )
     name = "+".join(Path(item).stem for item in model)
     console = Console(stderr=True)
-    failures = 0
     bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console,
+        TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
         disable=as_json or not console.is_terminal,
     )  # fmt: skip
+    results: list[FileResult] = []
     with bars:
+        separator = Separator(
+            [_load(item, bars) for item in model],
+            device=device,
+            dtype=dtype,
+            window=window,
+            context=context,
+            overlap=overlap,
+            batch_size=batch_size,
+            tta=tta,
+            smoothing=smoothing,
+            ensemble=ensemble,  # type: ignore[arg-type]
+            weights=_numbers(weights),
+        )
+        started = time.monotonic()
+        overall = bars.add_task("all files", total=len(files), visible=len(files) > 1)
         tasks: dict[Path, TaskID] = {}
 
         def report(source: Path, done: int, total: int) -> None:
@@ -70,23 +119,73 @@ def separate(
                 tasks[source] = bars.add_task(source.name, total=total)
             bars.update(tasks[source], completed=done)
 
-        for result in separate_files(separator, files, options, name, report):
-            failures += result.error is not None
+        for result in separate_files(separator, files, options, name, report, jobs):
+            results.append(result)
+            bars.advance(overall)
+            if result.source in tasks:
+                bars.remove_task(tasks[result.source])
             if as_json:
                 typer.echo(json.dumps(dataclasses.asdict(result), default=str, ensure_ascii=False))
-                continue
-            for warning in result.warnings:
-                typer.echo(f"warning: {warning}", err=True)
-            if result.error is not None:
-                typer.echo(f"error: {result.error}", err=True)
-            elif result.skipped:
-                typer.echo(f"{result.source}: already separated (--overwrite separates again)")
             else:
-                for path in result.outputs.values():
-                    typer.echo(path)
-                factor = result.elapsed / result.seconds
-                typer.echo(f"{result.seconds:.1f} s in {result.elapsed:.1f} s: real-time factor {factor:.3f}", err=True)
-    if failures:
-        if len(files) > 1:
+                _print(result)
+    failures = sum(result.error is not None for result in results)
+    if len(files) > 1 and not as_json:
+        seconds, elapsed = sum(result.seconds for result in results), time.monotonic() - started
+        if seconds:
+            typer.echo(f"{len(files)} files: {_speed(seconds, elapsed)}", err=True)
+        if failures:
             typer.echo(f"error: {failures} of {len(files)} files failed", err=True)
+    if failures:
         raise typer.Exit(1)
+
+
+def _load(model: str, bars: "Progress") -> "nn.Module":
+    """The model, with a bar while it is downloaded."""
+    from ..models import load_model
+
+    tasks: list[TaskID] = []
+
+    def report(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(bars.add_task(f"downloading {model}", total=total))
+        bars.update(tasks[0], completed=done)
+
+    loaded = load_model(model, report)
+    for task in tasks:
+        bars.remove_task(task)
+    return loaded
+
+
+def _print(result: "FileResult") -> None:
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if result.error is not None:
+        typer.echo(f"error: {result.error}", err=True)
+    elif result.skipped:
+        typer.echo(f"{result.source}: already separated (--overwrite separates again)")
+    else:
+        for path in result.outputs.values():
+            typer.echo(path)
+        typer.echo(_speed(result.seconds, result.elapsed), err=True)
+
+
+def _speed(seconds: float, elapsed: float) -> str:
+    return f"{seconds:.1f} s in {elapsed:.1f} s: real-time factor {elapsed / seconds:.3f}"
+
+
+def _bits_per_second(bitrate: str | None) -> int | None:
+    if bitrate is None:
+        return None
+    digits = bitrate.lower().removesuffix("k")
+    if not digits.isdecimal() or not int(digits):
+        raise OptionError(f"bitrate {bitrate!r}: a number of kbit/s is needed, such as 192")
+    return 1000 * int(digits)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError as error:
+        raise OptionError(f"weights {text!r}: numbers with commas between are needed, such as 2,1") from error

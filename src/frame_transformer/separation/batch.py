@@ -1,19 +1,26 @@
 """Separating files to files: what to do, where the stems go, and that each appears whole or not at all."""
 
 import contextlib
+import logging
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
+import torch
 
-from ..audio import AudioWriter, find_codec
+from ..audio import AudioWriter, VideoWriter, find_codec
 from ..errors import AudioError, FrameTransformerError, OptionError
+from .pictures import PICTURES, SpectrogramPictures, save_picture
 from .separator import Separator
+
+logger = logging.getLogger(__name__)
 
 STEMS = ("vocals", "instrumental")
 PLAYLISTS = (".m3u", ".m3u8")
@@ -40,6 +47,8 @@ class OutputOptions:
         clip: what happens to stems beyond full scale: ``"rescale"`` turns all stems of the song down together,
             ``"clamp"`` cuts the peaks, ``"none"`` leaves them to the format.
         overwrite: separate again what is already there.
+        images: also write spectrograms of mixture, vocals, instrumental and mask, as ``.png``.
+        video: also write the instrumental under the song's cover, as ``.mp4``.
     """
 
     folder: Path = Path("separated")
@@ -50,6 +59,8 @@ class OutputOptions:
     bitrate: int | None = None
     clip: Clip = "rescale"
     overwrite: bool = False
+    images: bool = False
+    video: bool = False
 
     def __post_init__(self) -> None:
         if not self.stems or set(self.stems) - set(STEMS):
@@ -59,6 +70,8 @@ class OutputOptions:
             raise OptionError(f"unknown clip mode {self.clip!r}: use rescale, clamp or none")
         if len(self.stems) > 1 and "{stem}" not in self.filename:
             raise OptionError("the file name template needs {stem}, or the stems would overwrite each other")
+        if (self.images or self.video) and not ("{stem}" in self.filename and "{ext}" in self.filename):
+            raise OptionError("with images or video the file name template needs {stem} and {ext}")
         try:
             self.path("model", "track", "stem")
         except (KeyError, IndexError, ValueError) as error:
@@ -66,19 +79,31 @@ class OutputOptions:
                 f"file name template {self.filename!r}: use {{model}} {{track}} {{stem}} {{ext}}"
             ) from error
 
-    def path(self, model: str, track: str, stem: str) -> Path:
-        """The file of one stem. Raises OptionError where the template leaves the output folder."""
+    def path(self, model: str, track: str, stem: str, ext: str | None = None) -> Path:
+        """The file of one stem, in the audio format unless ``ext`` names another.
+
+        Raises OptionError where the template leaves the output folder.
+        """
         track = track.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-        path = self.folder / self.filename.format(model=model, track=track, stem=stem, ext=self.audio_format)
+        path = self.folder / self.filename.format(model=model, track=track, stem=stem, ext=ext or self.audio_format)
         root = Path(os.path.abspath(self.folder))
         if not Path(os.path.abspath(path)).is_relative_to(root):
             raise OptionError(f"file name template {self.filename!r} leaves the output folder")
         return path
 
+    def outputs(self, model: str, track: str) -> dict[str, Path]:
+        """All files of one song: by stem, then ``mixture.png`` and so on, then ``video``."""
+        paths = {stem: self.path(model, track, stem) for stem in self.stems}
+        if self.images:
+            paths |= {f"{name}.png": self.path(model, track, name, "png") for name in PICTURES}
+        if self.video:
+            paths["video"] = self.path(model, track, "instrumental", "mp4")
+        return paths
+
 
 @dataclass
 class FileResult:
-    """What became of one input. ``seconds`` of audio, ``elapsed`` seconds of work."""
+    """What became of one input: its ``outputs`` by name, ``seconds`` of audio, ``elapsed`` seconds of work."""
 
     source: Path
     outputs: dict[str, Path] = field(default_factory=dict)
@@ -93,7 +118,7 @@ def find_songs(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Files of a list of files, folders (recursive), glob patterns and m3u playlists, in order, each once.
 
     Raises:
-        OptionError: a folder, pattern or playlist that names no audio file.
+        AudioError: a folder, pattern or playlist that names no audio file.
     """
     songs: dict[Path, None] = {}
     for source in sources:
@@ -101,16 +126,16 @@ def find_songs(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
         if path.is_dir():
             found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
             if not found:
-                raise OptionError(f"{path}: the folder holds no audio files")
+                raise AudioError(f"{path}: the folder holds no audio files")
         elif path.suffix.lower() in PLAYLISTS and path.is_file():
             found = list(_playlist(path))
             if not found:
-                raise OptionError(f"{path}: the playlist names no files")
+                raise AudioError(f"{path}: the playlist names no files")
         elif any(mark in str(source) for mark in "*?[") and not path.exists():
             anchor = Path(path.anchor or ".")
             found = sorted(p for p in anchor.glob(str(path.relative_to(path.anchor))) if p.is_file())
             if not found:
-                raise OptionError(f"{source}: no file matches")
+                raise AudioError(f"{source}: no file matches")
         else:
             found = [path]
         songs.update(dict.fromkeys(found))
@@ -136,59 +161,90 @@ def separate_file(
     Raises:
         FrameTransformerError: the file cannot be read or a stem cannot be written; no partial output is left.
     """
-    result = FileResult(source)
-    result.outputs = {stem: options.path(model_name, source.stem, stem) for stem in options.stems}
+    result = FileResult(source, options.outputs(model_name, source.stem))
     if not options.overwrite and all(path.is_file() for path in result.outputs.values()):
         result.skipped = True
         return result
     started = time.monotonic()
     stream = separator.stream(source, progress=progress)
+    pictures = SpectrogramPictures() if options.images else None
     samples = 0
     gain = 1.0
     with contextlib.ExitStack() as stack:
-        blocks: Iterable[Stems] = ({stem: getattr(block, stem) for stem in options.stems} for block in stream)
-        if options.clip == "rescale" and options.bit_depth != "32f":
-            # The gain is known only at the song's end: until then the stems wait on disk, not in memory.
-            spool = stack.enter_context(tempfile.TemporaryFile(prefix="frame-transformer-"))
-            gain = 1 / max(1.0, _spool(blocks, spool, source))
-            blocks = _unspool(spool, options.stems)
-        writers = {
-            stem: stack.enter_context(
-                AudioWriter(
-                    path,
-                    stream.sample_rate,
-                    stream.channels,
-                    audio_format=options.audio_format,
-                    bit_depth=options.bit_depth,
-                    bitrate=options.bitrate,
-                    tags=stream.tags,
-                )
+        # Opened before the work begins: what is wrong with a place or a name shows at once.
+        writers: list[tuple[str, AudioWriter]] = [
+            (
+                stem,
+                stack.enter_context(
+                    AudioWriter(
+                        result.outputs[stem],
+                        stream.sample_rate,
+                        stream.channels,
+                        audio_format=options.audio_format,
+                        bit_depth=options.bit_depth,
+                        bitrate=options.bitrate,
+                        tags=stream.tags,
+                        cover=stream.cover,
+                    )
+                ),
             )
-            for stem, path in result.outputs.items()
-        }
+            for stem in options.stems
+        ]
+        if options.video:
+            video = VideoWriter(
+                result.outputs["video"], stream.sample_rate, stream.channels, tags=stream.tags, cover=stream.cover
+            )
+            writers.append(("instrumental", stack.enter_context(video)))
+        stems = tuple(dict.fromkeys(stem for stem, _ in writers))
+
+        def watched() -> Iterator[Stems]:
+            for block in stream:
+                if pictures is not None:
+                    pictures.push(block)
+                yield {stem: getattr(block, stem) for stem in stems}
+
+        blocks: Iterable[Stems] = watched()
+        if options.clip == "rescale" and options.bit_depth != "32f":
+            # The gain is known only at the song's end: until then the stems wait on disk, not in memory, and not in a
+            # folder for temporary files that may itself be memory.
+            spool = stack.enter_context(_temporary_file(result.outputs[options.stems[0]].parent, source))
+            gain = 1 / max(1.0, _spool(blocks, spool))
+            blocks = _unspool(spool, stems)
         for block in blocks:
-            samples += block[options.stems[0]].shape[1]
-            for stem, writer in writers.items():
+            samples += block[stems[0]].shape[1]
+            for stem, writer in writers:
                 audio = block[stem] * np.float32(gain)
                 writer.write(audio.clip(-1, 1) if options.clip == "clamp" else audio)
+    if pictures is not None:
+        for name, picture in pictures.finish().items():
+            save_picture(picture, result.outputs[f"{name}.png"])
     result.warnings = list(stream.warnings)
     if gain < 1:
         result.warnings.append(f"{source}: stems turned down by {-20 * np.log10(gain):.1f} dB to avoid clipping")
     result.seconds = samples / stream.sample_rate
     result.elapsed = time.monotonic() - started
+    logger.info("%s: %.1f s separated in %.1f s", source, result.seconds, result.elapsed)
     return result
 
 
-def _spool(blocks: Iterable[Stems], spool: IO[bytes], source: Path) -> float:
+@contextlib.contextmanager
+def _temporary_file(folder: Path, source: Path) -> Iterator[IO[bytes]]:
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:  # also from closing a file whose last bytes find no room
+        raise AudioError(
+            f"{source}: no room for temporary files: {error.strerror or error}; --clip none needs none"
+        ) from error
+
+
+def _spool(blocks: Iterable[Stems], spool: IO[bytes]) -> float:
     """Writes the blocks to a temporary file and returns the largest absolute sample of all stems."""
     peak = 0.0
-    try:
-        for block in blocks:
-            peak = max(peak, *(float(np.abs(audio).max()) for audio in block.values()))
-            for audio in block.values():
-                np.save(spool, audio)
-    except OSError as error:
-        raise AudioError(f"{source}: no room for temporary files: {error.strerror}") from error
+    for block in blocks:
+        peak = max(peak, *(float(np.abs(audio).max()) for audio in block.values()))
+        for audio in block.values():
+            np.save(spool, audio)
     return peak
 
 
@@ -199,26 +255,53 @@ def _unspool(spool: IO[bytes], stems: Sequence[str]) -> Iterator[Stems]:
         yield {stem: np.load(spool) for stem in stems}
 
 
+class _StoppedError(Exception):
+    """Ends the songs in work when nobody waits for them any more."""
+
+
 def separate_files(
     separator: Separator,
     sources: Sequence[Path],
     options: OutputOptions,
     model_name: str,
     progress: Callable[[Path, int, int], None] | None = None,
+    jobs: int = 1,
 ) -> Iterator[FileResult]:
-    """Separates file after file; a file that fails yields a result with ``error`` and the next one follows."""
-    taken: dict[Path, Path] = {}
-    for source in sources:
+    """Separates files; one that fails yields a result with ``error`` and the others go on.
+
+    Args:
+        progress: called with (file, samples done, samples in all), from the thread that works on the file.
+        jobs: files in work at once; results then come in the order in which they are ready. They are threads, not
+            processes: the weights are in memory once, and decoding, the network and encoding leave Python's lock alone.
+    """
+    stop = threading.Event()
+    targets: dict[Path, Path] = {}  # the first stem of every song, and whose it is
+
+    def work(source: Path) -> FileResult:
+        def report(done: int, total: int) -> None:
+            if stop.is_set():
+                raise _StoppedError
+            if progress is not None:
+                progress(source, done, total)
+
         try:
-            target = options.path(model_name, source.stem, options.stems[0])
-            if target in taken:
-                raise OptionError(f"{source}: its stems would overwrite those of {taken[target]}; rename one of them")
-            taken[target] = source
-
-            def report(done: int, total: int, source: Path = source) -> None:
-                if progress is not None:
-                    progress(source, done, total)
-
-            yield separate_file(separator, source, options, model_name, report)
+            owner = targets.setdefault(options.path(model_name, source.stem, options.stems[0]), source)
+            if owner != source:
+                raise OptionError(f"{source}: its stems would overwrite those of {owner}; rename one of them")
+            return separate_file(separator, source, options, model_name, report)
         except FrameTransformerError as error:
-            yield FileResult(source, error=str(error))
+            return FileResult(source, error=str(error))
+
+    if jobs == 1:
+        yield from map(work, sources)
+        return
+    threads = torch.get_num_threads()
+    share = max(1, threads // jobs)
+    with ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        try:
+            for future in as_completed([pool.submit(work, source) for source in sources]):
+                yield future.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)

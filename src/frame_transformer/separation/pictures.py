@@ -1,0 +1,106 @@
+"""Spectrograms of a separation as pictures, drawn while it goes by."""
+
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..audio import StreamingSTFT, reported
+from .separator import StemBlock
+
+PICTURES = ("mixture", "vocals", "instrumental", "mask")
+N_FFT, HOP_LENGTH = 2048, 1024
+MAX_COLUMNS = 2048
+RANGE_DB = 80.0
+# From silence to full level: black, violet, red, yellow, white.
+COLOURS = np.array([(0, 0, 8), (70, 15, 110), (200, 45, 70), (250, 180, 50), (255, 255, 230)], np.float32)
+
+
+class _Columns:
+    """Magnitudes (bins, frames) of a stream in at most ``MAX_COLUMNS`` columns: a full picture is halved in width."""
+
+    def __init__(self) -> None:
+        self._stft = StreamingSTFT(N_FFT, HOP_LENGTH)
+        self._frames_in_column = 1
+        self._columns = np.zeros((N_FFT // 2 + 1, 0), np.float32)
+        self._rest = self._columns
+
+    def push(self, block: np.ndarray) -> None:
+        self._add(self._stft.push(torch.from_numpy(block.mean(axis=0, keepdims=True))))
+
+    def finish(self) -> np.ndarray:
+        self._add(self._stft.finish())
+        return (
+            np.concatenate((self._columns, self._rest.mean(axis=1, keepdims=True)), axis=1)
+            if self._rest.size
+            else (self._columns)
+        )
+
+    def _add(self, spectrum: torch.Tensor) -> None:
+        frames = np.concatenate((self._rest, spectrum[0].abs().numpy()), axis=1)
+        whole = frames.shape[1] // self._frames_in_column * self._frames_in_column
+        self._columns = np.concatenate((self._columns, _means(frames[:, :whole], self._frames_in_column)), axis=1)
+        self._rest = frames[:, whole:]
+        while self._columns.shape[1] > MAX_COLUMNS:
+            even = self._columns.shape[1] // 2 * 2
+            # A column left over goes back to its frames, all alike: their mean is what counts.
+            left = np.repeat(self._columns[:, even:], self._frames_in_column, axis=1)
+            self._columns = _means(self._columns[:, :even], 2)
+            self._rest = np.concatenate((left, self._rest), axis=1)
+            self._frames_in_column *= 2
+
+
+def _means(columns: np.ndarray, count: int) -> np.ndarray:
+    return columns.reshape(len(columns), -1, count).mean(axis=2)
+
+
+class SpectrogramPictures:
+    """Pictures of mixture, vocals, instrumental and mask; time to the right, frequency upwards to half the rate.
+
+    The first three show decibels below the mixture's loudest point down to -80, the mask what share of the magnitude
+    is instrumental, from black to white. Memory does not grow with the song: long ones get more frames to a column.
+    """
+
+    def __init__(self) -> None:
+        self._parts = {name: _Columns() for name in PICTURES[:3]}
+
+    def push(self, block: StemBlock) -> None:
+        """Takes the next block of the song."""
+        for name, columns in self._parts.items():
+            columns.push(getattr(block, name))
+
+    def finish(self) -> dict[str, Image.Image]:
+        """The pictures by name, once the song has ended."""
+        parts = {name: columns.finish() for name, columns in self._parts.items()}
+        loudest = max(float(parts["mixture"].max()), 1e-12)
+        pictures = {name: _coloured(part / loudest) for name, part in parts.items()}
+        both = parts["vocals"] + parts["instrumental"]
+        share = np.divide(parts["instrumental"], both, out=np.ones_like(both), where=both > 1e-9)
+        return pictures | {"mask": Image.fromarray((255 * share[::-1]).astype(np.uint8))}
+
+
+def _coloured(magnitudes: np.ndarray) -> Image.Image:
+    decibels = 20 * np.log10(np.maximum(magnitudes, 1e-12))
+    level = np.clip(1 + decibels[::-1] / RANGE_DB, 0, 1)
+    steps = np.linspace(0, 1, len(COLOURS))
+    channels = [np.interp(level, steps, COLOURS[:, channel]) for channel in range(3)]
+    return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a PNG file, whole or not at all.
+
+    Raises:
+        AudioError: it cannot be written.
+    """
+    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
+    with reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            picture.save(temporary, "PNG")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
