@@ -38,7 +38,7 @@ def test_tables_and_files(run, dataset, separated, tiny_file, tmp_path):
 
 
 def test_json_of_folders_alone(run, dataset, separated):
-    code, out, _ = run(dataset, "-e", separated, "--baselines", "none", "--metrics", "uSDR", "--json")
+    code, out, _ = run(dataset, "-e", separated, "--baselines", "none", "--metrics", "uSDR", "-j", 1, "--json")
     assert code == 0
     assert list(json.loads(out)["summary"]) == ["sometool"]
 
@@ -53,7 +53,7 @@ def test_ensembles_are_joined_with_plus(run, dataset, tiny_file):
 
 def test_failures_are_listed_at_the_end(run, dataset, tmp_path):
     (tmp_path / "empty").mkdir()
-    code, out, err = run(dataset, "-e", "empty", "--baselines", "mixture", "--metrics", "uSDR")
+    code, out, err = run(dataset, "-e", "empty", "--baselines", "mixture", "--metrics", "uSDR", "-j", 1)
     assert code == 1
     assert "mixture" in out
     assert "error: test/One - First, empty: empty: has no stems of 'test/One - First'" in err

@@ -124,14 +124,13 @@ class FolderSystem:
                 f"{self.folder}: has no stems of {song.name!r}; expected "
                 f"{Path(song.name).name}/vocals.wav and instrumental.wav below it"
             )
-        result = Estimates(references.mixture, references.mixture)
-        found = {stem: self._read(files[stem], stem, references, result.warnings) for stem in files}
+        warnings: list[str] = []
+        found = {stem: self._read(files[stem], stem, references, warnings) for stem in files}
         for missing, other in (STEMS, STEMS[::-1]):
             if missing not in found:
                 found[missing] = references.mixture - found[other]
-                result.warnings.append(f"{files[other][0]}: there is no {missing}, taken as the mixture minus {other}")
-        result.vocals, result.instrumental = found["vocals"], found["instrumental"]
-        return result
+                warnings.append(f"{files[other][0]}: there is no {missing}, taken as the mixture minus {other}")
+        return Estimates(found["vocals"], found["instrumental"], warnings)
 
     def _read(self, paths: list[Path], stem: str, references: References, warnings: list[str]) -> np.ndarray:
         channels, samples = references.mixture.shape
