@@ -51,11 +51,11 @@ def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm: bool
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def main() -> None:
-    module, _, name = sys.argv[1].partition(":")
-    result = getattr(import_module(module), name)(**json.loads(sys.argv[2]))
-    print(json.dumps({**result, "peak_mb": peak_mb()}))
+def call(function: str, arguments: Result) -> Result:
+    """The result of ``"module:function"`` in this process, with the process's peak memory so far."""
+    module, _, name = function.partition(":")
+    return {**getattr(import_module(module), name)(**arguments), "peak_mb": peak_mb()}
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(call(sys.argv[1], json.loads(sys.argv[2]))))

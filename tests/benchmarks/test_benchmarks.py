@@ -1,0 +1,24 @@
+"""Every benchmark runs in its quick form and says what it measured."""
+
+import json
+
+import pytest
+
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.measuring import ChildFailedError, in_child
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_quick(name, tmp_path):
+    assert main([name, "--quick", "--threads", "1", "--output", str(tmp_path)]) == 0
+    rows = json.loads(next(tmp_path.glob("*.json")).read_text())["results"][name]
+    assert rows
+    assert not any("failed" in row for row in rows)
+    if name == "networks":
+        assert rows[0]["relative_error"] <= 1e-4
+        assert rows[0]["peak_mb"] > 50
+
+
+def test_a_failing_measurement_says_why():
+    with pytest.raises(ChildFailedError, match="KeyError: 'nobody'"):
+        in_child("benchmarks.networks:random_model", name="nobody")
