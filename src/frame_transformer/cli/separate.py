@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,7 +38,9 @@ def separate(
             "-n", "--model", autocompletion=_model_names, help="Model name or file; several form an ensemble."
         ),
     ] = ["default"],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the outputs.")] = Path("separated"),
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Folder of the outputs; with --cluster a URI, too.")
+    ] = "separated",
     stems: Annotated[str, typer.Option(help="Stems to write, with commas between.")] = "vocals,instrumental",
     audio_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, m4a, ogg or opus.")] = "wav",
     bit_depth: Annotated[str | None, typer.Option(help="16, 24 or 32f (wav), 16 or 24 (flac).")] = None,
@@ -65,6 +67,12 @@ def separate(
     video: Annotated[bool, typer.Option("--video", help="Write cover and instrumental as MP4, too.")] = False,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files in work at once.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what is already there.")] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Work on a Ray cluster: auto or its address; see docs/cluster.md.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Most workers on the cluster; as many as it has room for.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log what is done to standard error.")] = False,
 ) -> None:
@@ -72,12 +80,12 @@ def separate(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..separation import OutputOptions, Separator, find_songs, separate_files
+    from ..separation import OutputOptions, Separator, find_songs, find_tracks, separate_files, separate_on_cluster
 
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
     options = OutputOptions(
-        output,
+        Path(output),
         filename,
         tuple(stem.strip() for stem in stems.split(",") if stem.strip()),
         audio_format.lower(),
@@ -88,7 +96,21 @@ def separate(
         images,
         video,
     )
-    files = find_songs(songs)
+    how: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "window": window,
+        "context": context,
+        "overlap": overlap,
+        "batch_size": batch_size,
+        "tta": tta,
+        "smoothing": smoothing,
+        "ensemble": ensemble,
+        "weights": _numbers(weights),
+    }
+    files = find_songs(songs) if cluster is None else []
+    tracks = [] if cluster is None else find_tracks(songs)
+    count = len(files) + len(tracks)
     name = "+".join(Path(item).stem for item in model)
     console = Console(stderr=True)
     bars = Progress(
@@ -97,29 +119,23 @@ def separate(
     )  # fmt: skip
     results: list[FileResult] = []
     with bars:
-        separator = Separator(
-            [_load(item, bars) for item in model],
-            device=device,
-            dtype=dtype,
-            window=window,
-            context=context,
-            overlap=overlap,
-            batch_size=batch_size,
-            tta=tta,
-            smoothing=smoothing,
-            ensemble=ensemble,  # type: ignore[arg-type]
-            weights=_numbers(weights),
-        )
         started = time.monotonic()
-        overall = bars.add_task("all files", total=len(files), visible=len(files) > 1)
-        tasks: dict[Path, TaskID] = {}
+        overall = bars.add_task("all files", total=count, visible=count > 1)
+        tasks: dict[Path | str, TaskID] = {}
 
         def report(source: Path, done: int, total: int) -> None:
             if source not in tasks:
                 tasks[source] = bars.add_task(source.name, total=total)
             bars.update(tasks[source], completed=done)
 
-        for result in separate_files(separator, files, options, name, report, jobs):
+        if cluster is None:
+            separator = Separator([_load(item, bars) for item in model], **how)
+            outcome = separate_files(separator, files, options, name, report, jobs)
+        else:
+            # A worker need not have this folder as its own.
+            how["model"] = [str(Path(item).absolute()) if Path(item).is_file() else item for item in model]
+            outcome = separate_on_cluster(tracks, output, options, name, how, address=cluster, workers=workers)
+        for result in outcome:
             results.append(result)
             bars.advance(overall)
             if result.source in tasks:
@@ -128,13 +144,16 @@ def separate(
                 typer.echo(json.dumps(dataclasses.asdict(result), default=str, ensure_ascii=False))
             else:
                 _print(result)
-    failures = sum(result.error is not None for result in results)
-    if len(files) > 1 and not as_json:
+    failures = [result for result in results if result.error is not None]
+    if count > 1 and not as_json:
         seconds, elapsed = sum(result.seconds for result in results), time.monotonic() - started
         if seconds:
-            typer.echo(f"{len(files)} files: {_speed(seconds, elapsed)}", err=True)
+            typer.echo(f"{count} files: {_speed(seconds, elapsed)}", err=True)
         if failures:
-            typer.echo(f"error: {failures} of {len(files)} files failed", err=True)
+            typer.echo(f"error: {len(failures)} of {count} files failed", err=True)
+            if cluster is not None:
+                for result in failures:
+                    _print(result)
     if failures:
         raise typer.Exit(1)
 

@@ -103,9 +103,9 @@ class OutputOptions:
 
 @dataclass
 class FileResult:
-    """What became of one input: its ``outputs`` by name, ``seconds`` of audio, ``elapsed`` seconds of work."""
+    """What became of one input, a path or a URI: its ``outputs`` by name, ``seconds`` of audio, ``elapsed`` seconds of work."""
 
-    source: Path
+    source: Path | str
     outputs: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
     elapsed: float = 0.0
