@@ -72,7 +72,8 @@ def test_every_track_once_though_a_worker_is_killed(cluster, tiny_model, song, t
     results = run()
     assert marker.exists()
     assert sorted(str(result.source) for result in results) == sorted(track.source for track in tracks)
-    assert [result.source for result in results if result.error] == [str(catalogue / "broken.mp3")]
+    errors = {str(result.source): result.error for result in results if result.error}
+    assert list(errors) == [str(catalogue / "broken.mp3")], errors
     whole = Separator(tiny_model)
     for track in tracks[:-1]:
         mixture = decode(track.source)[0]
