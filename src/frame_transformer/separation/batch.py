@@ -103,7 +103,7 @@ class OutputOptions:
 
 @dataclass
 class FileResult:
-    """What became of one input, a path or a URI: its ``outputs`` by name, ``seconds`` of audio, ``elapsed`` seconds of work."""
+    """What became of one path or URI: its ``outputs`` by name, ``seconds`` of audio, ``elapsed`` seconds of work."""
 
     source: Path | str
     outputs: dict[str, Path] = field(default_factory=dict)
