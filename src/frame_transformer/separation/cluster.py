@@ -211,10 +211,11 @@ def separate_on_cluster(
         context.enable_progress_bars = False
         data = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=min(len(jobs), MAX_BLOCKS))
         done = data.map(
-            _Worker,
+            _Worker,  # type: ignore[arg-type]
             fn_constructor_args=(output, options, separator, cpus_per_worker, attempts),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers or room, room, len(jobs))),
-            **({"num_gpus": 1} if gpu else {"num_cpus": cpus_per_worker}),
+            num_cpus=None if gpu else cpus_per_worker,
+            num_gpus=1 if gpu else None,
         )
         outputs = {job.track.source: job.outputs for job in jobs}
         for row in done.iter_rows():
