@@ -55,7 +55,7 @@ def separate(
     overlap: Annotated[float, typer.Option(help="Share of a window blended with the next, 0 to 0.5.")] = 0.25,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows that pass the network together.")] = 1,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Test-time averaging: a little better, four times slower.")
+        bool, typer.Option("--tta", help="Average four sizes and positions of the window; four times the work.")
     ] = False,
     smoothing: Annotated[
         float, typer.Option(help="Clear vocals fainter than this share over long stretches; 0 is off, try 0.05.")
