@@ -188,3 +188,13 @@ def test_convolutional_embedding_over_any_time(time):
     assert all(p.grad is not None for p in embedding.parameters())
     with pytest.raises(ValueError, match="at least 256"):
         ConvolutionalEmbedding(2, 128)
+
+
+@pytest.mark.parametrize("elements", [5, 50, 10_000])
+def test_gradients_pass_through_tiles(monkeypatch, elements):
+    monkeypatch.setattr(attention_module, "TILE_ELEMENTS", elements)
+    queries, keys, values = (torch.randn(1, 1, 2, 2, 5, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    base = torch.randn(1, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda q, k, v, b: ResidualScores(q, k, b).attend(v), (queries, keys, values, base), fast_mode=True
+    )
