@@ -1,9 +1,20 @@
 """Training: stages as LightningModules, their data and schedule; needs the extra ``train``."""
 
+from .adversarial import Adversarial
 from .datamodule import ScheduledData
 from .losses import LossWeights
+from .pretraining import Corruption, Pretraining
 from .schedule import Phase
 from .stage import Stage
 from .supervised import Supervised
 
-__all__ = ["LossWeights", "Phase", "ScheduledData", "Stage", "Supervised"]
+__all__ = [
+    "Adversarial",
+    "Corruption",
+    "LossWeights",
+    "Phase",
+    "Pretraining",
+    "ScheduledData",
+    "Stage",
+    "Supervised",
+]

@@ -95,6 +95,8 @@ def parse(arguments: list[str]) -> TrainCLI:
     Raises:
         TrainingError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
     """
+    for message in NO_NEWS:
+        warnings.filterwarnings("ignore", message)
     set_parsing_settings(subclasses_enabled=[SpectrogramConfig])
     return TrainCLI(
         Stage,
@@ -116,8 +118,6 @@ def train(arguments: list[str]) -> Path:
         TrainingError, DataError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
     """
     torch.set_flush_denormal(True)
-    for message in NO_NEWS:
-        warnings.filterwarnings("ignore", message)
     cli = parse(arguments)
     cli.output.mkdir(parents=True, exist_ok=True)
     if cli.trainer.is_global_zero:

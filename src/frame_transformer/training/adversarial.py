@@ -1,0 +1,130 @@
+"""The adversarial stage: no frame of the instrumental may look as if it had ever held voice."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from ..models import load_model
+from ..models.discriminator import DiscriminatorConfig, FrameDiscriminator
+from .spectrogram import apply_mask
+from .stage import Batch
+from .supervised import Supervised
+
+
+class Adversarial(Supervised):
+    """A generator against a discriminator of frames.
+
+    Which frames hold voice is known, because the mixtures were made here. The discriminator learns to tell frames that
+    still carry voice (generated frames in which there was some) from frames that never did (those of the true
+    instrumental, and generated frames without voice, so that it learns to hear voice rather than processing). The
+    generator must be accurate and make it believe of every frame that no voice was ever there. Conditional on the
+    mixture as pix2pix (Isola et al. 2017), whose weight of 100 for L1 is the default here; the losses are the
+    non-saturating ones of Goodfellow et al. 2014.
+
+    Both learn at once, from one backward pass: the generator's loss sees the discriminator's weights, and the
+    discriminator's loss the generated frames, as constants. So accumulation, mixed precision, replicas and resuming
+    work as in the other stages.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        discriminator: DiscriminatorConfig,
+        discriminator_weights: str | None = None,
+        discriminator_learning_rate: float = 1.0,
+        accuracy_weight: float = 100.0,
+        discriminator_steps_ahead: int = 0,
+        **kwargs: Any,
+    ):
+        """
+        Args:
+            discriminator: its configuration; the spectrogram is the network's.
+            discriminator_weights: a model file of an earlier stage, whose encoder it starts from.
+            discriminator_learning_rate: over the generator's.
+            accuracy_weight: of the supervised loss, against 1 for the adversarial one.
+            discriminator_steps_ahead: steps at the beginning in which only the supervised loss teaches the generator.
+        """
+        super().__init__(*args, **kwargs)
+        network = self.network
+        if (discriminator.n_fft, discriminator.in_channels) != (network.n_fft, network.in_channels):
+            raise ValueError("discriminator and network must have the same n_fft and in_channels")
+        self.discriminator = FrameDiscriminator(discriminator)
+        if discriminator_weights is not None:
+            self.discriminator.copy_encoder(load_model(discriminator_weights))
+        self.discriminator_learning_rate = discriminator_learning_rate
+        self.accuracy_weight, self.discriminator_steps_ahead = accuracy_weight, discriminator_steps_ahead
+
+    def losses(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        mixture, factor = self.normalized(batch)
+        magnitudes = mixture[:, :, :-1].abs() * factor
+        mask = self.model(magnitudes).float().sigmoid()
+        generated = mask * magnitudes
+        true = self.spectrogram(batch["instrumental"])[:, :, :-1].abs() * factor
+        supervised = self.mask_losses(mask, mixture, factor, batch)
+
+        constant = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        believed = functional_call(self.discriminator, constant, (magnitudes, generated)).float()
+        adversarial = functional.softplus(-believed).mean()
+
+        voice = batch["presence"][:, None, : mask.shape[-1]]
+        logits_generated = self.discriminator(magnitudes, generated.detach()).float()
+        logits_true = self.discriminator(magnitudes, true).float()
+        voiceless = (1 - voice).expand_as(logits_generated)
+        against_generated = functional.binary_cross_entropy_with_logits(logits_generated, voiceless)
+        discriminator = (against_generated + functional.softplus(-logits_true).mean()) / 2
+
+        ahead = self.global_step < self.discriminator_steps_ahead
+        generator = self.accuracy_weight * supervised["loss"] + (0.0 if ahead else 1.0) * adversarial
+        return {
+            "loss": generator + discriminator,
+            "generator": generator,
+            "accuracy": supervised["loss"],
+            "adversarial": adversarial,
+            "discriminator": discriminator,
+            **discriminator_accuracy(logits_generated, logits_true, voice),
+            "residual_vocals_db": self.residual_vocals(mask, batch),
+        }
+
+    def residual_vocals(self, mask: Tensor, batch: Batch) -> Tensor:
+        """Energy of the voice that the mask leaves in the instrumental, over all of its energy: dB, of the batch.
+
+        Masking is linear, so that what becomes of the voice alone is known exactly.
+        """
+        with torch.no_grad():
+            voice = self.spectrogram(batch["vocals"])
+            left = apply_mask(mask, voice).abs().square().sum()
+            return 10 * (left / voice.abs().square().sum().clamp_min(1e-9)).clamp_min(1e-9).log10()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups = super().parameter_groups()
+        rate = self.optimizer_factory([nn.Parameter(torch.empty(0))]).defaults["lr"] * self.discriminator_learning_rate
+        return [*groups, {"params": list(self.discriminator.parameters()), "lr": rate}]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """As in the supervised stage, and the voice left in the instrumental."""
+        super().validation_step(batch, batch_idx)
+        mixture, factor = self.normalized(batch)
+        mask = self.average.module(mixture[:, :, :-1].abs() * factor).float().sigmoid()
+        self.log(
+            "validation/residual_vocals_db", self.residual_vocals(mask, batch),
+            on_epoch=True, sync_dist=True, batch_size=len(mask),
+        )  # fmt: skip
+
+
+def discriminator_accuracy(logits_generated: Tensor, logits_true: Tensor, voice: Tensor) -> dict[str, Tensor]:
+    """Share of right answers about frames with voice in the mixture: generated ones, true ones, and their mean.
+
+    logits (batch, bands, time) for "never held voice"; voice (batch, 1, time) of 0 and 1. 0.5 in the mean is guessing.
+    """
+    weight = voice.expand_as(logits_true)
+    count = weight.sum().clamp_min(1)
+    generated = ((logits_generated < 0) * weight).sum() / count
+    true = ((logits_true > 0) * weight).sum() / count
+    return {
+        "discriminator_accuracy": (generated + true) / 2,
+        "discriminator_accuracy_generated": generated,
+        "discriminator_accuracy_true": true,
+    }
