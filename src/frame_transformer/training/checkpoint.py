@@ -61,6 +61,9 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             for partial in self.folder.glob(".*.ckpt.part"):  # of a run that was killed while it wrote
                 partial.unlink()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Not earlier, because Lightning's own handler of SIGTERM, which stops without a checkpoint, comes after setup.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._ask)

@@ -1,5 +1,6 @@
 """A run from the command line: configuration, output folder, resuming, and the finished model."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from ..models import SpectrogramConfig
 from .callbacks import Excerpts
 from .checkpoint import AtomicCheckpointIO, Checkpoints, to_resume
 from .datamodule import ScheduledData
+from .sharding import register
 from .stage import Stage
 
 CONFIGS = Path(__file__).parent / "configs"
 BASE = CONFIGS / "base.yaml"
+# How the backends of torch.distributed say that another process is gone.
+LOST_PEER = re.compile(r"Connection (closed|reset|refused)|gloo|NCCL|heartbeat", re.IGNORECASE)
 # Warnings of Lightning and of what it calls about choices made here on purpose.
 NO_NEWS = (
+    "(?s).*By default only one JsonargparseDeprecationWarning",
     "LightningCLI's args parameter",
     ".*your dataloader is not resumable",  # ScheduledData is, in its own way
     ".*is smaller than the logging interval",
@@ -97,6 +102,7 @@ def parse(arguments: list[str]) -> TrainCLI:
     """
     for message in NO_NEWS:
         warnings.filterwarnings("ignore", message)
+    register()
     set_parsing_settings(subclasses_enabled=[SpectrogramConfig])
     return TrainCLI(
         Stage,
@@ -117,8 +123,12 @@ def train(arguments: list[str]) -> Path:
     Raises:
         TrainingError, DataError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
     """
+    return run(parse(arguments))
+
+
+def run(cli: TrainCLI) -> Path:
+    """Trains, writes the finished model into the run's folder and returns its path; raises what :func:`train` does."""
     torch.set_flush_denormal(True)
-    cli = parse(arguments)
     cli.output.mkdir(parents=True, exist_ok=True)
     if cli.trainer.is_global_zero:
         (cli.output / "config.yaml").write_text(cli.full_config, encoding="utf-8")
@@ -126,12 +136,17 @@ def train(arguments: list[str]) -> Path:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint, weights_only=True)
     except DataError as error:
         # A worker's error arrives with the worker's traceback; its last line is the error itself.
-        raise DataError(
-            str(error).strip().splitlines()[-1].removeprefix("frame_transformer.errors.DataError: ")
-        ) from error
+        last = str(error).strip().splitlines()[-1]
+        raise DataError(last.removeprefix("frame_transformer.errors.DataError: ")) from error
+    except RuntimeError as error:
+        if cli.trainer.world_size > 1 and LOST_PEER.search(str(error)):
+            raise TrainingError(
+                f"step {cli.trainer.global_step}: another process of this run has ended or cannot be reached; its own"
+                " message says why. Start all of them again with --resume auto"
+            ) from error
+        raise
     if cli.checkpoints.stop_asked:
         rank_zero_info(f"stopped at step {cli.trainer.global_step}: the same command with --resume auto continues")
     result = cli.output / "model.safetensors"
-    if cli.trainer.is_global_zero:
-        cli.model.save(result)
+    cli.model.save(result)
     return result

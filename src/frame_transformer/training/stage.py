@@ -10,6 +10,9 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
@@ -17,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import TrainingError
 from ..models import SpectrogramConfig, create_model, load_model, save_model
 from .schedule import warmup_polynomial
+from .sharding import shard
 from .spectrogram import Spectrogram, crop_scale
 
 Batch = dict[str, Any]
@@ -75,6 +79,11 @@ class Stage(lightning.LightningModule):
         self.average.requires_grad_(False)
         if gradient_checkpointing:
             checkpoint_blocks(self.model)
+
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not isinstance(self.model, FSDPModule):
+            for model in (self.model, self.average.module):
+                shard(model, self.device_mesh["data_parallel"])
 
     # Of each batch
 
@@ -139,6 +148,8 @@ class Stage(lightning.LightningModule):
     ) -> None:
         for number, group in enumerate(optimizer.param_groups):
             norm = nn.utils.clip_grad_norm_(group["params"], gradient_clip_val or float("inf"))
+            if isinstance(norm, DTensor):
+                norm = norm.full_tensor()
             self.log("train/gradient_norm" + (f"_{number}" if number else ""), norm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -148,8 +159,14 @@ class Stage(lightning.LightningModule):
     # The result
 
     def save(self, path: Path) -> None:
-        """Writes the averaged model, ready for the separator."""
-        save_model(self.average.module, path)
+        """Writes the averaged model, ready for the separator. All processes must call it, since each may hold a part."""
+        whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(self.average.module, options=whole)
+        if self.trainer.is_global_zero:
+            with torch.device("meta"):
+                model = create_model(self.network)
+            model.load_state_dict(weights, assign=True)
+            save_model(model, path)
 
 
 @torch.no_grad()

@@ -1,0 +1,37 @@
+"""Fully sharded data parallelism, for networks whose optimizer state is too large for one device."""
+
+from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+
+
+class FullyShardedStrategy(ModelParallelStrategy):
+    """``--trainer.strategy fsdp2``: weights, gradients and optimizer state split over all processes (PyTorch FSDP2).
+
+    Lightning's ``fsdp`` flattens weights together, so that an average of them cannot be kept beside them. Checkpoints
+    are single files, as in other runs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+    def setup_environment(self) -> None:
+        self._data_parallel_size = self.num_nodes * self.num_processes
+        super().setup_environment()
+
+
+def shard(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Splits the weights of every block of the network's lists of blocks, then the rest, over the mesh."""
+    for blocks in model.children():
+        if isinstance(blocks, nn.ModuleList):
+            for block in blocks:
+                if any(True for _ in block.parameters()):
+                    fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def register() -> None:
+    """Makes the strategy known to the Trainer by name."""
+    if "fsdp2" not in StrategyRegistry:
+        StrategyRegistry.register("fsdp2", FullyShardedStrategy, description="Fully sharded data parallelism")
