@@ -104,7 +104,9 @@ class Stage(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = self.losses(batch, batch_idx)
         if not torch.isfinite(losses["loss"]):
-            raise TrainingError(self.report_batch(batch, {name: float(value) for name, value in losses.items()}))
+            raise TrainingError(
+                self.report_batch(batch, {name: float(value.detach()) for name, value in losses.items()})
+            )
         self.trainer.datamodule.batches_done += 1
         self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=False)
         self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False)
@@ -159,7 +161,7 @@ class Stage(lightning.LightningModule):
     # The result
 
     def save(self, path: Path) -> None:
-        """Writes the averaged model, ready for the separator. All processes must call it, since each may hold a part."""
+        """Writes the averaged model for the separator. All processes must call it, since each may hold a part."""
         whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(self.average.module, options=whole)
         if self.trainer.is_global_zero:
