@@ -59,7 +59,7 @@ VOXAUG = VoxAugConfig(
 )
 REAL_VOICE_SHARE = 0.6  # of the vocals drawn, real singing against synthesised
 WARM_UP_STEPS = 40
-DECAY_SHARE = 0.5  # of the training's time, at its end, the learning rate falls to zero
+DECAY_SHARE = 0.8  # of the training's time, at its end, the learning rate falls to zero
 
 
 class Muon(torch.optim.Optimizer):
