@@ -1,14 +1,14 @@
-"""Every benchmark runs in its quick form and says what it measured."""
+"""Benchmarks run in their quick form and say what they measured; the others share their parts."""
 
 import json
 
 import pytest
 
-from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.__main__ import main
 from benchmarks.measuring import ChildFailedError, in_child
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", ["songs", "networks"])
 def test_quick(name, tmp_path):
     assert main([name, "--quick", "--threads", "1", "--output", str(tmp_path)]) == 0
     rows = json.loads(next(tmp_path.glob("*.json")).read_text())["results"][name]

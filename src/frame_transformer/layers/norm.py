@@ -12,7 +12,7 @@ from torch.nn.functional import layer_norm
 
 
 def _normalize(x: Tensor, dim: int, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
-    # Turning the axis to the end and back for the fused kernel costs a third of var_mean along ``dim``.
+    # Turning the axis to the end and back for the fused kernel costs a quarter of var_mean along ``dim``.
     normalized = layer_norm(x.transpose(dim, -1), (x.shape[dim],), eps=eps).transpose(dim, -1)
     return torch.addcmul(bias, normalized, weight).to(x.dtype)
 
