@@ -1,10 +1,11 @@
 """Attention over frames with residual scores, kept as products of queries and keys instead of time × time tensors."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .embedding import apply_rotary_embedding
 from .linear import MultichannelLinear, SquaredReLU
@@ -180,7 +181,31 @@ class ScoreGate(nn.Sequential):
             nn.Conv3d(2 * maps, maps, 3, padding=1), SquaredReLU(), nn.Conv3d(maps, 1, 3, padding=1), nn.Sigmoid()
         )
 
+    def forward(self, scores: Tensor) -> Tensor:
+        """(batch, 2 · maps, heads, query time, key time) → (batch, 1, heads, query time, key time)."""
+        first, activation, second, sigmoid = self
+        hidden = activation(_convolve_heads(first, scores.transpose(1, 2)))
+        return sigmoid(_convolve_heads(second, hidden)).transpose(1, 2)
+
     def blend(self, running: ResidualScores, skip: ResidualScores) -> ResidualScores:
         dense, dense_skip = running.dense(), skip.dense()
         gate = self(torch.cat((dense, dense_skip), dim=1))
         return ResidualScores(None, None, torch.lerp(dense_skip, dense, gate))
+
+
+def _convolve_heads(conv: Any, x: Tensor) -> Tensor:
+    """``conv`` (nn.Conv3d) of (batch, heads, channels, height, width), as 2-D ones over each head and its neighbours.
+
+    On the CPU PyTorch has no fast 3-D kernel for a batch of one; this takes an eighth of the time.
+    """
+
+    def convolve(heads: slice, depth: int, bias: Tensor | None = None) -> Tensor:
+        part = x[:, heads]
+        out = functional.conv2d(part.flatten(0, 1), conv.weight[:, :, depth], bias, padding=1)
+        return out.unflatten(0, part.shape[:2])
+
+    out = convolve(slice(None), 1, conv.bias)
+    if x.shape[1] > 1:
+        out[:, 1:] += convolve(slice(None, -1), 0)
+        out[:, :-1] += convolve(slice(1, None), 2)
+    return out
