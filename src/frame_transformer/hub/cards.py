@@ -34,8 +34,8 @@ CARDS = {
         ModelCard(
             "default",
             "asym_unet_mct",
-            6_302_547,
-            "small AsymUNetMCT, a first model trained for minutes",
+            4_577_680,
+            "small AsymUNetMCT, trained for an hour on a CPU",
             "in the package",
             "MIT",
             "default.safetensors",
