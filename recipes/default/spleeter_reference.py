@@ -62,12 +62,13 @@ def main() -> None:
 
     tensorflow.get_logger().setLevel("ERROR")
 
-    separator = Separator(multiprocess=False)
     for source in options.songs:
         for name, files in songs_in(source).items():
             folder = options.output / name
             if all((folder / f"{stem}.wav").exists() for stem in STEMS.values()):
                 continue
+            # One separator a song: used again, Spleeter's answers with the song before.
+            separator = Separator(multiprocess=False)
             mixture = sum(decode(path) for path in files)
             started = time.monotonic()
             piece = PIECE_SECONDS * SAMPLE_RATE

@@ -23,3 +23,10 @@ def test_ratio_mask_of_equal_magnitudes_is_a_half(noise):
 def test_song_shorter_than_a_window(noise):
     signal = noise(2, 300)
     assert oracle_vocals("irm", signal, signal, signal, 2048, 1024).shape == (2, 300)
+
+
+def test_the_end_of_a_song_that_is_no_whole_hop_stays_in_bounds():
+    random = np.random.default_rng(1)
+    vocals, rest = random.standard_normal((2, 1, 8 * 256 - 1)).astype(np.float32)
+    estimate = oracle_vocals("irm", vocals + rest, vocals, rest, 512, 256)
+    assert np.abs(estimate).max() < 2 * np.abs(vocals + rest).max()

@@ -19,13 +19,15 @@ def oracle_vocals(
     algorithms", Signal Processing 87(8), 2007.
     """
     window = torch.hann_window(n_fft)
+    samples = mixture.shape[1]
+    # Reflection needs half a window; where the last hop is not whole, its end lies under one window's vanishing edge.
+    length = max(samples + -samples % hop_length, n_fft)
 
     def spectrum(signal: np.ndarray) -> Tensor:
-        padded = np.pad(signal, ((0, 0), (0, max(0, n_fft - signal.shape[1]))))  # reflection needs half a window
+        padded = np.pad(signal, ((0, 0), (0, length - samples)))
         return torch.stft(torch.from_numpy(padded), n_fft, hop_length, window=window, return_complex=True)
 
     voice, rest = spectrum(vocals).abs(), spectrum(instrumental).abs()
     mask = voice / (voice + rest).clamp_min(1e-12) if kind == "irm" else (voice > rest).float()
-    length = max(mixture.shape[1], n_fft)
     estimate = torch.istft(spectrum(mixture) * mask, n_fft, hop_length, window=window, length=length)
-    return estimate[:, : mixture.shape[1]].numpy()
+    return estimate[:, :samples].numpy()
