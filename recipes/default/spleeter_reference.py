@@ -12,15 +12,15 @@ one song as well, their sum. Songs that are done already are left out.
 """
 
 import argparse
+import multiprocessing
 import os
 import time
 from pathlib import Path
 
-import numpy as np
 import soundfile
 from common import SAMPLE_RATE, audio_files, decode
 
-PIECE_SECONDS = 600  # as long as Spleeter's own command separates at once
+LONGEST_SECONDS = 600  # as long as Spleeter's own command separates at once
 STEMS = {"vocals": "vocals", "accompaniment": "instrumental"}
 
 
@@ -50,40 +50,44 @@ def name_of(path: Path, root: Path) -> str:
     return path.with_suffix("").as_posix().removesuffix(".stem")
 
 
+def separate(files: list[Path], folder: Path) -> None:
+    """Separates one song, in a process of its own: a separator used again answers with the song before."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow
+    from spleeter.separator import Separator
+
+    tensorflow.get_logger().setLevel("ERROR")
+    mixture = sum(decode(path) for path in files)
+    if mixture.shape[1] > LONGEST_SECONDS * SAMPLE_RATE:
+        raise SystemExit(f"{files[0]}: longer than {LONGEST_SECONDS} s; cut it")
+    started = time.monotonic()
+    separated = Separator(multiprocess=False).separate(mixture.T)
+    elapsed = time.monotonic() - started
+    folder.mkdir(parents=True, exist_ok=True)
+    for source_name, stem in STEMS.items():
+        partial = folder / f".{stem}.part"
+        soundfile.write(partial, separated[source_name], SAMPLE_RATE, format="WAV", subtype="FLOAT")
+        os.replace(partial, folder / f"{stem}.wav")
+    print(f"{folder}: {mixture.shape[1] / SAMPLE_RATE:.0f} s of music in {elapsed:.1f} s", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("songs", nargs="+", type=Path, help="audio files, or folders of them")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     options = parser.parse_args()
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow
-    from spleeter.separator import Separator
-
-    tensorflow.get_logger().setLevel("ERROR")
-
+    spawn = multiprocessing.get_context("spawn")
     for source in options.songs:
         for name, files in songs_in(source).items():
             folder = options.output / name
             if all((folder / f"{stem}.wav").exists() for stem in STEMS.values()):
                 continue
-            # One separator a song: used again, Spleeter's answers with the song before.
-            separator = Separator(multiprocess=False)
-            mixture = sum(decode(path) for path in files)
-            started = time.monotonic()
-            piece = PIECE_SECONDS * SAMPLE_RATE
-            parts = [
-                separator.separate(mixture[:, start : start + piece].T) for start in range(0, mixture.shape[1], piece)
-            ]
-            elapsed = time.monotonic() - started
-            folder.mkdir(parents=True, exist_ok=True)
-            for source_name, stem in STEMS.items():
-                partial = folder / f".{stem}.part"
-                audio = np.concatenate([part[source_name] for part in parts])
-                soundfile.write(partial, audio, SAMPLE_RATE, format="WAV", subtype="FLOAT")
-                os.replace(partial, folder / f"{stem}.wav")
-            seconds = mixture.shape[1] / SAMPLE_RATE
-            print(f"{folder}: {seconds:.0f} s of music in {elapsed:.1f} s", flush=True)
+            process = spawn.Process(target=separate, args=(files, folder))
+            process.start()
+            process.join()
+            if process.exitcode:
+                raise SystemExit(f"{folder}: Spleeter failed")
 
 
 if __name__ == "__main__":
