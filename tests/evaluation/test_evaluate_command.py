@@ -61,10 +61,11 @@ def test_failures_are_listed_at_the_end(run, dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nowhere"], ["{dataset}", "-n", "no-such-model"], ["{dataset}", "--metrics", "PESQ"]]
+    ("arguments", "exit_code"),
+    [(["nowhere"], 1), (["{dataset}", "-n", "no-such-model"], 1), (["{dataset}", "--metrics", "PESQ"], 2)],
 )
-def test_bad_input_is_one_line(run, dataset, arguments):
+def test_bad_input_is_one_line(run, dataset, arguments, exit_code):
     code, _, err = run(*(argument.format(dataset=dataset) for argument in arguments))
-    assert code == 1
+    assert code == exit_code
     assert err.startswith("error: ")
     assert err.count("\n") == 1
