@@ -10,6 +10,7 @@ from .data import app as data
 from .dialects import TranslatedCommand
 from .environment import env_info
 from .evaluate import evaluate
+from .export import export
 from .models import import_checkpoint, models
 from .separate import EPILOG as SEPARATE_EPILOG
 from .separate import separate
@@ -44,6 +45,7 @@ app.command(cls=TranslatedCommand, epilog=SEPARATE_EPILOG)(separate)
 app.command()(evaluate)
 app.command()(models)
 app.command(name="import")(import_checkpoint)
+app.command()(export)
 app.command()(env_info)
 app.add_typer(data, name="data")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(train)

@@ -50,6 +50,7 @@ def separate(
         str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
     ] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what the network computes in.")] = "float32",
+    engine: Annotated[str, typer.Option(help="torch, or onnx for files that export wrote.")] = "torch",
     window: Annotated[int | None, typer.Option(help="Frames kept of each pass of the network.")] = None,
     context: Annotated[int | None, typer.Option(help="Frames of context on each side.")] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window blended with the next, 0 to 0.5.")] = 0.25,
@@ -107,6 +108,7 @@ def separate(
         "smoothing": smoothing,
         "ensemble": ensemble,
         "weights": _numbers(weights),
+        "engine": engine,
     }
     files = find_songs(songs) if cluster is None else []
     tracks = [] if cluster is None else find_tracks(songs)

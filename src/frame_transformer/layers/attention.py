@@ -59,6 +59,9 @@ class ResidualScores:
     def attend(self, values: Tensor) -> Tensor:
         """softmax(scores) · values: (batch, maps, heads, features, time) → the same shape."""
         assert self.queries is not None and self.keys is not None
+        if not isinstance(values.shape[-1], int):
+            # Exported for any number of frames: how many tiles there would be is not known.
+            return torch.matmul(values, self.dense().softmax(dim=-1).transpose(-1, -2))
         queries, keys, flat_values = self.queries.flatten(0, 2), self.keys.flatten(0, 2), values.flatten(0, 2)
         base = None if self.base is None else self.base.flatten(0, 2)
         heads, frames, key_frames = len(queries), queries.shape[-1], keys.shape[-1]

@@ -78,7 +78,7 @@ class ConvolutionalEmbedding(nn.Module):
         features, frames = x.shape[2:]
         if self.sinusoidal:
             positions = sinusoidal_positions(features, frames, x.device).to(x.dtype)
-            x = torch.cat((x, positions.expand(len(x), -1, -1, -1)), dim=1)
+            x = torch.cat((x, positions.expand(x.shape[0], -1, -1, -1)), dim=1)
         maps = [self.extract[0](x)]
         for encode, extract in zip(self.encode, self.extract[1:], strict=True):
             x = encode(x)

@@ -2,6 +2,7 @@
 
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
 from .config import SpectrogramConfig
+from .exporting import OnnxModel, export_model
 from .importing import import_state_dict
 from .registry import ModelInfo, create_model, list_models, load_checkpoint, load_model, read_config, save_model
 from .v1 import V1, V1Config
@@ -14,12 +15,14 @@ __all__ = [
     "AsymUNetMCT",
     "AsymUNetMCTConfig",
     "ModelInfo",
+    "OnnxModel",
     "SpectrogramConfig",
     "V1Config",
     "V2b",
     "V2bConfig",
     "V3Config",
     "create_model",
+    "export_model",
     "import_state_dict",
     "list_models",
     "load_checkpoint",

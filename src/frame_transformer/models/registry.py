@@ -67,9 +67,8 @@ def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, in
     """A model in eval mode, by name (downloaded on first use) or from a file.
 
     Args:
-        name_or_path: a name of :func:`list_models`, a ``.safetensors`` file written by :func:`save_model`, or
-        a checkpoint
-            of the original research code.
+        name_or_path: a name of :func:`list_models`, a ``.safetensors`` file written by :func:`save_model`, an ``.onnx``
+            file written by :func:`export_model`, or a checkpoint of the original research code.
         progress: called with (bytes so far, bytes in all) during a download.
 
     Raises:
@@ -80,6 +79,10 @@ def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, in
     if not path.is_file():
         names = ", ".join(hub.CARDS)
         raise ModelError(f"unknown model {str(name_or_path)!r}: it is neither a file nor one of {names}")
+    if path.suffix == ".onnx":
+        from .exporting import OnnxModel
+
+        return OnnxModel(path)
     return _load_safetensors(path) if path.suffix == ".safetensors" else load_checkpoint(path)
 
 

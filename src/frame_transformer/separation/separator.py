@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
 from ..errors import AudioError, OptionError
-from ..models import load_model
+from ..models import OnnxModel, load_model
 from .ensembles import Ensemble, check_ensemble, join_masks
 from .residue import clear_residue
 
@@ -119,6 +119,7 @@ class Separator:
         smoothing: vocals that hold less than this share of the magnitude for longer than a second and a half are taken
             for residue and removed; 0 keeps everything, 0.05 is a cautious start.
         ensemble: how masks of several models are joined, see :func:`join_masks`. weights: of the models in a mean.
+        engine: ``"torch"``, or ``"onnx"``: ONNX Runtime on the CPU, for files that :func:`export_model` wrote.
 
     Raises:
         OptionError: options out of range, models that read different spectrograms. ModelError: no such model.
@@ -138,7 +139,13 @@ class Separator:
         smoothing: float = 0.0,
         ensemble: Ensemble = "mean",
         weights: Sequence[float] | None = None,
+        engine: Literal["torch", "onnx"] = "torch",
     ):
+        if engine not in ("torch", "onnx"):
+            raise OptionError(f"unknown engine {engine!r}: use torch or onnx")
+        if engine == "onnx" and (device not in ("auto", "cpu") or str(dtype).removeprefix("torch.") != "float32"):
+            raise OptionError("engine onnx computes on the CPU in float32: use device cpu and dtype float32")
+        device = "cpu" if engine == "onnx" else device
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         chosen = [model] if isinstance(model, str | os.PathLike | nn.Module) else list(model)
@@ -146,6 +153,14 @@ class Separator:
             raise OptionError("no model given")
         check_ensemble(ensemble, weights, len(chosen))
         loaded = [item if isinstance(item, nn.Module) else load_model(item) for item in chosen]
+        for item, network in zip(chosen, loaded, strict=True):
+            if isinstance(network, OnnxModel) != (engine == "onnx"):
+                label = type(item).__name__ if isinstance(item, nn.Module) else item
+                raise OptionError(
+                    f"{label}: engine onnx needs an .onnx file, written by frame-transformer export"
+                    if engine == "onnx"
+                    else f"{label}: an ONNX model needs engine onnx"
+                )
         self.models = [item.to(self.device).eval() for item in loaded]
         self.config: Any = self.models[0].config  # nn.Module types its attributes as modules
         config: Any = self.config

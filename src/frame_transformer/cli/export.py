@@ -1,0 +1,22 @@
+"""``frame-transformer export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model name or file.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; the model's name, in this folder.")
+    ] = None,
+    file_format: Annotated[str, typer.Option("--format", help="onnx, or torch for a torch.export program.")] = "onnx",
+) -> None:
+    """Write a model for ONNX Runtime or as a torch.export program, checked against PyTorch."""
+    from ..models import export_model, load_model
+
+    target = output or Path(f"{Path(model).stem}{'.pt2' if file_format == 'torch' else '.onnx'}")
+    difference = export_model(load_model(model), target, file_format)
+    typer.echo(target)
+    typer.echo(f"largest difference from PyTorch: {difference:.1e} of the largest output", err=True)

@@ -1,0 +1,161 @@
+"""Models for other runtimes: ONNX files and ``torch.export`` programs, both for any number of frames.
+
+The files carry the model's family and configuration as metadata, which is all that the path around the network needs.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ModelError, OptionError
+from .config import SpectrogramConfig
+from .registry import family_of, read_config
+
+FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
+# The positional embedding halves the frames eight times: with fewer its smallest scale is a single frame, which
+# tracing would take for a constant.
+TRACED_FRAMES = 288
+CHECKED_FRAMES = (64, 321)
+TOLERANCE = 1e-4
+INSTALL = "pip install 'frame-transformer[export]'"
+
+
+class OnnxModel(nn.Module):
+    """A model of :func:`export_model` run by ONNX Runtime on the CPU, in place of a PyTorch one.
+
+    Shapes: (batch, in_channels, n_fft / 2, time) → the same, as of the model that was exported.
+
+    Raises:
+        ModelError: ONNX Runtime is not installed, or the file is no model that :func:`export_model` wrote.
+    """
+
+    config: SpectrogramConfig
+
+    def __init__(self, path: str | os.PathLike[str]):
+        super().__init__()
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelError(f"{path}: ONNX Runtime is not installed: {INSTALL}") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime names no public base for what broken files raise
+            raise ModelError(f"{path}: not an ONNX model that can be read: {str(error).splitlines()[0]}") from error
+        self.config = _read_metadata(Path(path), self._session.get_modelmeta().custom_metadata_map)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The graph takes one example: a free batch size makes exporting take three times as long.
+        outputs = [self._session.run(None, {"magnitudes": example.numpy()})[0] for example in x.float().split(1)]
+        return torch.from_numpy(np.concatenate(outputs))
+
+
+def _read_metadata(path: Path, metadata: Mapping[str, str]) -> SpectrogramConfig:
+    try:
+        return read_config(metadata["family"], json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{path}: its metadata names no family and configuration: write it with frame-transformer export"
+        ) from error
+
+
+def export_model(model: nn.Module, path: str | os.PathLike[str], file_format: str = "onnx") -> float:
+    """Writes a model for other runtimes, once its outputs agree with PyTorch's; the file appears whole or not at all.
+
+    Args:
+        file_format: ``"onnx"``, or ``"torch"`` for a ``torch.export`` program (.pt2). Both take ``magnitudes``,
+            float32 (1, in_channels, n_fft / 2, frames), any number of frames, and return ``logits`` of the same shape.
+
+    Returns:
+        the largest difference from the model in PyTorch over its largest output, at numbers of frames that were not
+        traced.
+
+    Raises:
+        OptionError: unknown format. ModelError: a package is missing, the model cannot be exported, its outputs differ,
+        or the file cannot be written.
+    """
+    if file_format not in FORMATS:
+        raise OptionError(f"unknown format {file_format!r}: use {' or '.join(FORMATS)}")
+    if isinstance(model, OnnxModel):
+        raise ModelError("the model is an ONNX file already")
+    path = Path(path)
+    if path.suffix != FORMATS[file_format]:
+        raise OptionError(f"{path}: a file of format {file_format} needs the suffix {FORMATS[file_format]}")
+    if file_format == "onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        raise ModelError(f"export to ONNX needs packages that are not installed: {INSTALL}")
+    config: SpectrogramConfig = model.config  # type: ignore[assignment]
+    metadata = {"family": family_of(config), "config": json.dumps(dataclasses.asdict(config))}
+    model = model.cpu().eval()
+    with _temporary_beside(path) as folder:
+        temporary = Path(folder) / f"model{path.suffix}"
+        program = _trace(model, config)
+        if file_format == "onnx":
+            _save_onnx(program, temporary, metadata)
+            exported: Callable[[Tensor], Tensor] = OnnxModel(temporary)
+        else:
+            torch.export.save(program, temporary, extra_files=metadata)
+            exported = torch.export.load(temporary).module()
+        difference = _difference(model, exported, config)
+        if not difference <= TOLERANCE:
+            raise ModelError(
+                f"{path}: not written: the exported model differs from PyTorch by {difference:.1e} of its outputs, "
+                f"more than {TOLERANCE:.0e}"
+            )
+        os.replace(temporary, path)
+    return difference
+
+
+def _temporary_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _trace(model: nn.Module, config: SpectrogramConfig) -> torch.export.ExportedProgram:
+    example = torch.zeros(1, config.in_channels, config.features, TRACED_FRAMES)
+    try:
+        with torch.no_grad():
+            return torch.export.export(model, (example,), dynamic_shapes=({3: torch.export.Dim.DYNAMIC},))
+    except Exception as error:  # tracing has no common base of errors
+        raise ModelError(
+            f"models of family {family_of(config)!r} with this configuration cannot be traced for any "
+            f"number of frames: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def _save_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict[str, str]) -> None:
+    import onnx
+
+    try:
+        converted = torch.onnx.export(
+            program, input_names=["magnitudes"], output_names=["logits"], optimize=False, verbose=False
+        )
+        assert converted is not None
+        proto = converted.model_proto
+        onnx.helper.set_model_props(proto, metadata)
+        onnx.save(proto, path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
+    except Exception as error:  # neither the converter nor protobuf names a common base
+        raise ModelError(f"the model cannot be written as ONNX: {str(error).strip().splitlines()[0]}") from error
+
+
+@torch.inference_mode()
+def _difference(model: nn.Module, exported: Callable[[Tensor], Tensor], config: SpectrogramConfig) -> float:
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for frames in CHECKED_FRAMES:
+        x = torch.rand(1, config.in_channels, config.features, frames, generator=generator)
+        expected = model(x)
+        worst = max(worst, ((exported(x) - expected).abs().max() / expected.abs().max()).item())
+    return worst

@@ -1,0 +1,96 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from frame_transformer.audio import AudioReader
+from frame_transformer.errors import ModelError, OptionError
+from frame_transformer.models import AsymUNetMCTConfig, OnnxModel, create_model, export_model, exporting, save_model
+from frame_transformer.separation import Separator
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+PAGE = Path(__file__).parent.parent.parent / "docs/export.md"
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The default model's kinds of layers, few of them."""
+    torch.manual_seed(0)
+    config = AsymUNetMCTConfig(
+        n_fft=64, hop_length=32, frequency_patch=4, widths=(4, 8), attention_maps=0, heads=2, latent_layers=2,
+        latent_expansion=1, positional_embedding=False, restart_latent_residual=False, window=40, context=20,
+    )  # fmt: skip
+    return create_model(config).eval()
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("export") / "tiny.onnx"
+    assert export_model(model, path) < 1e-4
+    assert [file.name for file in path.parent.iterdir()] == ["tiny.onnx"]
+    return path
+
+
+def test_any_number_of_frames_and_examples(model, exported):
+    onnx_model = OnnxModel(exported)
+    assert onnx_model.config == model.config
+    for batch, frames in ((1, 1), (2, 7), (1, 500)):
+        x = torch.rand(batch, 2, 32, frames)
+        with torch.inference_mode():
+            torch.testing.assert_close(onnx_model(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_both_engines_separate_alike(model, exported, noise):
+    song = noise(2, 10_000)
+    expected = Separator(model, device="cpu").separate(song).vocals
+    np.testing.assert_allclose(Separator(exported, engine="onnx").separate(song).vocals, expected, atol=1e-5)
+    with pytest.raises(OptionError, match=r"needs an \.onnx file"):
+        Separator(model, engine="onnx")
+    with pytest.raises(OptionError, match="needs engine onnx"):
+        Separator(exported)
+
+
+def test_the_page_separates_as_the_package_does(exported, song, tmp_path, monkeypatch):
+    path = song()
+    (tmp_path / "default.onnx").write_bytes(exported.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, np.ndarray] = {}
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+    exec(code, scope)
+    np.testing.assert_array_equal(scope["song"], np.concatenate(list(AudioReader(path)), axis=1))
+    expected = Separator(exported, engine="onnx", overlap=0).separate(path)
+    np.testing.assert_allclose(scope["vocals"], expected.vocals, atol=1e-5)
+    np.testing.assert_allclose(scope["instrumental"], expected.instrumental, atol=1e-5)
+
+
+def test_torch_program(model, tmp_path):
+    export_model(model, tmp_path / "tiny.pt2", "torch")
+    extra = {"family": "", "config": ""}
+    program = torch.export.load(tmp_path / "tiny.pt2", extra_files=extra).module()
+    assert extra["family"] == "asym_unet_mct" and '"n_fft": 64' in extra["config"]
+    x = torch.rand(1, 2, 32, 77)
+    torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_that_differs_is_not_written(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    with pytest.raises(ModelError, match="differs from PyTorch"):
+        export_model(model, tmp_path / "tiny.pt2", "torch")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_files_and_options_are_one_line(model, run, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        OnnxModel(tmp_path / "bad.onnx")
+    save_model(model, tmp_path / "tiny.safetensors")
+    for arguments, message in (
+        (("--format", "tflite"), "unknown format 'tflite'"),
+        (("-o", "tiny.bin"), "needs the suffix .onnx"),
+        (("-o", "missing/tiny.onnx"), "cannot be written"),
+    ):
+        code, _, errors = run("export", "tiny.safetensors", *arguments)
+        assert code and message in errors and errors.count("\n") == 1
