@@ -15,6 +15,7 @@ from .models import import_checkpoint, models
 from .separate import EPILOG as SEPARATE_EPILOG
 from .separate import separate
 from .train import train
+from .web import web
 
 app = typer.Typer(
     help="Take the voice out of a song, or the song away from the voice.",
@@ -47,6 +48,7 @@ app.command()(models)
 app.command(name="import")(import_checkpoint)
 app.command()(export)
 app.command()(env_info)
+app.command()(web)
 app.add_typer(data, name="data")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(train)
 

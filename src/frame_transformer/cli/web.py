@@ -1,0 +1,55 @@
+"""``frame-transformer web``."""
+
+from typing import Annotated
+
+import typer
+
+from ..errors import OptionError
+
+
+def web(
+    model: Annotated[
+        list[str] | None, typer.Option("-n", "--model", help="A model the page offers, by name or file; repeatable.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
+    ] = "auto",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 7860,
+    password: Annotated[
+        str | None,
+        typer.Option(envvar="FRAME_TRANSFORMER_PASSWORD", help="Password that visitors have to give."),
+    ] = None,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Largest file, in MB.")] = 500,
+    max_minutes: Annotated[int, typer.Option(min=1, help="Longest song, in minutes.")] = 120,
+    keep_minutes: Annotated[float, typer.Option(min=0.01, help="How long an abandoned page's files are kept.")] = 60,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Separate songs on a web page of this machine."""
+    try:
+        from ..web import PageOptions, serve
+    except ModuleNotFoundError as error:
+        raise OptionError(
+            f"the web page needs {error.name}: install it with pip install 'frame-transformer[web]'"
+        ) from error
+
+    def opened(address: str) -> None:
+        typer.echo(f"The page is at {address} – Ctrl-C ends it.")
+        if host not in ("127.0.0.1", "::1", "localhost") and password is None:
+            typer.echo("warning: everyone who reaches this address can use the page; see --password", err=True)
+        if open_browser:
+            typer.launch(address)
+
+    serve(
+        PageOptions(
+            models=tuple(model) if model else None,
+            device=device,
+            max_megabytes=max_megabytes,
+            max_minutes=max_minutes,
+            keep_minutes=keep_minutes,
+            password=password,
+        ),
+        host,
+        port,
+        opened,
+    )
