@@ -28,7 +28,7 @@ from ..audio import FORMATS, probe
 from ..errors import FrameTransformerError, ModelError, OptionError
 from ..models import list_models, load_model
 from ..separation import OutputOptions, Separator, separate_file
-from .tracks import spectrogram, write_picture, write_samples
+from .tracks import write_samples
 from .visits import Cancelled, Song, Visit, Visits
 
 PAGE = Path(__file__).parent / "page"
@@ -144,7 +144,7 @@ class _Separations:
             raise OptionError(f"unknown audio format {audio_format!r}: use one of {', '.join(_formats())}")
         kind, _, depth = audio_format.partition(" ")
         output = OutputOptions(
-            song.stems, "{track}/{stem}.{ext}", tuple(stems), audio_format=kind, bit_depth=depth or None
+            song.output, "{stem}.{ext}", tuple(stems), audio_format=kind, bit_depth=depth or None, images=True
         )
         song.clear()
         separator = self._get_separator(models, ensemble, song, progress)
@@ -157,8 +157,14 @@ class _Separations:
 
         result = separate_file(separator, song.source, output, "+".join(models), report)
         progress(None, desc="preparing the player")
-        samples = self._prepare_tracks(song, {MIXTURE: song.source, **result.outputs})
-        song.result = result
+        written = {stem: result.outputs[stem] for stem in stems}
+        tracks: dict[str, Path] = {}
+        samples: dict[str, int] = {}
+        for name, path in {MIXTURE: song.source, **written}.items():
+            tracks[f"{name}.pcm"] = song.output / f"{name}.pcm"
+            tracks[f"{name}.png"] = result.outputs[f"{name}.png"]
+            samples[name] = write_samples(path, tracks[f"{name}.pcm"], song.check)
+        song.stems, song.tracks = written, tracks
         assert song.info is not None
         return {
             "tracks": [{"name": name, "samples": count} for name, count in samples.items()],
@@ -175,20 +181,6 @@ class _Separations:
                 f"{song.name}: {seconds / 60:.0f} minutes are more than this page takes"
                 f" ({self.options.max_minutes} minutes); the command separates songs of any length"
             )
-
-    @staticmethod
-    def _prepare_tracks(song: Song, files: dict[str, Path]) -> dict[str, int]:
-        song.tracks.mkdir()
-        samples: dict[str, int] = {}
-        loudest = 0.0
-        for name, path in files.items():
-            sound = song.tracks / f"{name}.pcm"
-            samples[name] = write_samples(path, sound, song.check)
-            rate = probe(path).sample_rate
-            power = spectrogram(sound, rate)
-            loudest = loudest or float(power.max())  # of the mixture, which comes first
-            write_picture(power, loudest, song.tracks / f"{name}.png")
-        return samples
 
 
 def create_app(options: PageOptions = PageOptions()) -> FastAPI:
@@ -342,24 +334,23 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
     @app.get("/visits/{visit}/songs/{song}/tracks/{track}")
     def track_file(visit: str, song: str, track: str) -> FileResponse:
         found = find(visit, song)
-        names = [MIXTURE, *found.result.outputs] if found.result is not None else []
-        if track not in [f"{name}.{kind}" for name in names for kind in ("pcm", "png")]:
+        if track not in found.tracks:
             raise HTTPException(404)
         kind = "image/png" if track.endswith(".png") else "application/octet-stream"
-        return FileResponse(found.tracks / track, media_type=kind, headers={"Cache-Control": "no-store"})
+        return FileResponse(found.tracks[track], media_type=kind, headers={"Cache-Control": "no-store"})
 
     @app.get("/visits/{visit}/songs/{song}/stems/{stem}")
     def stem_file(visit: str, song: str, stem: str) -> FileResponse:
         found = find(visit, song)
-        if found.result is None or stem not in found.result.outputs:
+        if stem not in found.stems:
             raise HTTPException(404)
-        path = found.result.outputs[stem]
+        path = found.stems[stem]
         return FileResponse(path, filename=f"{found.source.stem} ({stem}){path.suffix}")
 
     @app.get("/visits/{visit}/stems.zip")
     def zip_file(visit: str) -> FileResponse:
         found = find_visit(visit)
-        separated = [song for song in list(found.songs.values()) if song.result is not None]
+        separated = [song for song in list(found.songs.values()) if song.stems]
         if not separated:
             raise HTTPException(404)
         path = found.folder / f"{secrets.token_hex(8)}.zip"
@@ -393,7 +384,7 @@ def _write_zip(path: Path, songs: list[Song]) -> None:
             stem = song.source.stem
             taken[stem] = taken.get(stem, 0) + 1
             folder = stem if taken[stem] == 1 else f"{stem} ({taken[stem]})"
-            for output in song.result.outputs.values() if song.result is not None else ():
+            for output in song.stems.values():
                 archive.write(output, f"{folder}/{output.name}")
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..audio import AudioInfo
-from ..separation import FileResult
 
 # Names that some file system refuses would otherwise fail on download or inside a zip.
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
@@ -24,12 +23,18 @@ class Cancelled(Exception):
 
 @dataclass
 class Song:
-    """An uploaded song. ``folder`` holds it, its ``stems`` and the ``tracks`` that the page plays and shows."""
+    """An uploaded song. ``folder`` holds it and, once it is separated, the files of ``stems`` and ``tracks``.
+
+    Attributes:
+        stems: what is downloaded, by stem.
+        tracks: what the page plays and shows, by file name.
+    """
 
     name: str
     folder: Path
     info: AudioInfo | None = None
-    result: FileResult | None = None
+    stems: dict[str, Path] = field(default_factory=dict)
+    tracks: dict[str, Path] = field(default_factory=dict)
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -37,12 +42,8 @@ class Song:
         return self.folder / self.name
 
     @property
-    def stems(self) -> Path:
-        return self.folder / "stems"
-
-    @property
-    def tracks(self) -> Path:
-        return self.folder / "tracks"
+    def output(self) -> Path:
+        return self.folder / "output"
 
     def check(self) -> None:
         """Raises Cancelled where the song was cancelled or removed."""
@@ -51,9 +52,8 @@ class Song:
 
     def clear(self) -> None:
         """Removes all that was made of the song."""
-        self.result = None
-        shutil.rmtree(self.stems, ignore_errors=True)
-        shutil.rmtree(self.tracks, ignore_errors=True)
+        self.stems, self.tracks = {}, {}
+        shutil.rmtree(self.output, ignore_errors=True)
 
     def without_paths(self, message: str) -> str:
         """A message with the server's folders taken out of it."""
@@ -108,7 +108,7 @@ class Visits:
         """A new song of a visit under the name the visitor knows it by, as far as file systems allow it."""
         visit = self.get(identity)
         song_id = secrets.token_urlsafe(16)
-        path = Path(FORBIDDEN.sub("_", name).strip(". "))
+        path = Path(FORBIDDEN.sub("_", re.split(r"[/\\]", name)[-1]).strip(". "))
         stem = path.stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "song"
         song = Song(f"{stem}{path.suffix[:10]}", visit.folder / song_id)
         song.folder.mkdir()
