@@ -1,8 +1,10 @@
 """The page in a real browser. Skipped where Chromium is missing (Debian: apt-get install chromium)."""
 
+import os
 import shutil
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,7 +75,8 @@ def separate(tab, *paths):
 
 
 def files_below(folder):
-    return [path for path in folder.rglob("*") if path.is_file()]
+    # Unlike rglob, walk does not mind folders that vanish meanwhile.
+    return [Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
 
 
 def assert_gone(folder):

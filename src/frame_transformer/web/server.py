@@ -120,15 +120,12 @@ class _Separations:
         if self._separator is None or self._loaded != key:
             self._separator = None  # frees its memory before the next one takes some
 
-            def report(name: str, done: int, total: int) -> None:
+            def report(done: int, total: int) -> None:
                 song.check()
-                progress((done, total), desc=f"downloading the model {name}")
+                progress((done, total), desc="downloading the model")
 
             progress(None, desc="loading the model")
-            networks = [
-                load_model(self.models[name], lambda done, total, name=name: report(name, done, total))
-                for name in names
-            ]
+            networks = [load_model(self.models[name], report) for name in names]
             self._separator = Separator(networks, device=self.options.device, ensemble=ensemble)  # type: ignore[arg-type]
             self._loaded = key
         return self._separator
