@@ -46,6 +46,6 @@ def test_unreadable_folder(arguments, folders, monkeypatch):
 
 
 def test_no_vocals(arguments, folders):
-    with pytest.raises(DataError, match="vocals") as stop:
+    with pytest.raises(DataError, match="there are no vocals to train on; add a folder of vocals") as stop:
         train(arguments(folders / "run", *own(folders, "instrumentals")))
     assert "\n" not in str(stop.value)
