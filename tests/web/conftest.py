@@ -9,8 +9,6 @@ import pytest
 
 from frame_transformer.web import PageOptions, create_app
 
-gradio = pytest.importorskip("gradio")
-
 
 @pytest.fixture
 def client(tiny_file):
