@@ -148,7 +148,7 @@ def test_a_limit_of_the_file_size(run, song, tiny_file, tmp_path):
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_leaves_nothing_half_written(song, tiny_file, tmp_path, jobs):
     for number in range(2):
-        song(f"{number}.wav", 1, 8_000 * 600, 8_000)
+        song(f"{number}.wav", 1, 8_000 * 120, 8_000)
     line = ["separate", tmp_path, "-n", tiny_file, "-o", tmp_path / "out", "--clip", "none", "-j", jobs]
     # A shell that runs the tests in the background makes its children ignore Ctrl-C.
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
