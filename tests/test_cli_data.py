@@ -1,12 +1,11 @@
 """`frame-transformer data scan` and `prepare` as a user runs them."""
 
 import json
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
-from frame_transformer import cli
 from frame_transformer.data import read_prepared
 
 from .data_pipeline.conftest import RATE, bursts, tone, write
@@ -14,18 +13,8 @@ from .data_pipeline.test_index import tune
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["frame-transformer", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-            raise SystemExit(0)
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return command
+def run(run):
+    return partial(run, "data")
 
 
 @pytest.fixture

@@ -1,26 +1,14 @@
 """The command as a user runs it."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 
-from frame_transformer import cli
-
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["frame-transformer", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-            raise SystemExit(0)
-        captured = capsys.readouterr()
-        return stop.value.code or 0, captured.out, captured.err
-
-    return command
+def run(run):
+    return partial(run, "evaluate")
 
 
 def test_tables_and_files(run, dataset, separated, tiny_file, tmp_path):
