@@ -8,6 +8,7 @@ mean (dB) go to DATA/voice_scan.json. Run 02_instrumentals.py again to sort the 
 """
 
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -38,25 +39,29 @@ def voice_share(track: np.ndarray, vocals: np.ndarray) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    options = parser(__doc__).parse_args()
+def measured(path: Path) -> dict[str, float]:
+    """In a process of its own: a separator of Spleeter's that is used again answers with the track before."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from spleeter.separator import Separator
 
-    separator = Separator(multiprocess=False)
+    track = excerpt(path)
+    return voice_share(track, Separator(multiprocess=False).separate(track.T)["vocals"].T)
+
+
+def main() -> None:
+    options = parser(__doc__).parse_args()
     report = options.output / "voice_scan.json"
     tracks = json.loads(report.read_text())["tracks"] if report.exists() else {}
     paths = list(audio_files(options.output / "unscanned"))
-    for path in paths[:1] if options.quick else paths:
-        name = f"{path.parent.name}: {path.name}"
-        if name in tracks:
-            continue
-        track = excerpt(path)
-        tracks[name] = voice_share(track, separator.separate(track.T)["vocals"].T)
-        partial = report.with_suffix(".part")
-        partial.write_text(json.dumps({"tracks": tracks}, indent=1))
-        os.replace(partial, report)
-        print(f"{name}: {tracks[name]['p90_db']} dB", flush=True)
+    names = {f"{path.parent.name}: {path.name}": path for path in (paths[:1] if options.quick else paths)}
+    missing = {name: path for name, path in names.items() if name not in tracks}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for name, voice in zip(missing, pool.imap(measured, missing.values()), strict=True):
+            tracks[name] = voice
+            partial = report.with_suffix(".part")
+            partial.write_text(json.dumps({"tracks": tracks}, indent=1))
+            os.replace(partial, report)
+            print(f"{name}: {voice['p90_db']} dB", flush=True)
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ def main() -> None:
             optimizer.load_state_dict(state)
 
     steps = 2 if options.quick else 1 << 40
-    every = 180.0 if not options.quick else 0.0
+    every = 300.0 if not options.quick else 0.0
     losses: list[float] = []
     last = measure_at = time.monotonic()
     for batch in batches(songs, options.batch, step * options.batch):
