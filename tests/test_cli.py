@@ -161,8 +161,8 @@ def test_every_option_reaches_the_separator(run, song, tiny_file, monkeypatch):
     options = ("--tta", "--batch-size", "3", "--dtype", "bfloat16", "--smoothing", "0.1", "--overlap", "0.5")
     assert run("separate", song(samples=3000), *models, *options)[0] == 0
     assert seen == {
-        "models": 2, "engine": "torch", "weights": [2.0, 1.0], "tta": True, "batch_size": 3, "dtype": "bfloat16", "smoothing": 0.1,
-        "overlap": 0.5, "window": None, "context": None, "device": "auto", "ensemble": "mean",
+        "models": 2, "engine": "torch", "weights": [2.0, 1.0], "tta": True, "batch_size": 3, "dtype": "bfloat16",
+        "smoothing": 0.1, "overlap": 0.5, "window": None, "context": None, "device": "auto", "ensemble": "mean",
     }  # fmt: skip
 
 
