@@ -16,6 +16,7 @@ import numpy as np
 from common import SAMPLE_RATE, audio_files, decode, parser
 
 SECONDS, START = 45, 0.3
+TOGETHER = 12  # tracks separated at once: starting Spleeter takes longer than 45 s of music
 FLOOR = 1e-9  # of full scale squared: seconds of silence hold no voice
 
 
@@ -39,13 +40,15 @@ def voice_share(track: np.ndarray, vocals: np.ndarray) -> dict[str, float]:
     }
 
 
-def measured(path: Path) -> dict[str, float]:
-    """In a process of its own: a separator of Spleeter's that is used again answers with the track before."""
+def measured(paths: list[Path]) -> list[dict[str, float]]:
+    """Separates the excerpts as one song, once: a separator of Spleeter's, used again, answers with the song before."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from spleeter.separator import Separator
 
-    track = excerpt(path)
-    return voice_share(track, Separator(multiprocess=False).separate(track.T)["vocals"].T)
+    tracks = [excerpt(path) for path in paths]
+    vocals = Separator(multiprocess=False).separate(np.concatenate(tracks, axis=1).T)["vocals"].T
+    ends = np.cumsum([track.shape[1] for track in tracks])
+    return [voice_share(track, part) for track, part in zip(tracks, np.split(vocals, ends[:-1], axis=1), strict=True)]
 
 
 def main() -> None:
@@ -54,14 +57,16 @@ def main() -> None:
     tracks = json.loads(report.read_text())["tracks"] if report.exists() else {}
     paths = list(audio_files(options.output / "unscanned"))
     names = {f"{path.parent.name}: {path.name}": path for path in (paths[:1] if options.quick else paths)}
-    missing = {name: path for name, path in names.items() if name not in tracks}
+    missing = [name for name in names if name not in tracks]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        for name, voice in zip(missing, pool.imap(measured, missing.values()), strict=True):
-            tracks[name] = voice
+        for first in range(0, len(missing), TOGETHER):
+            group = missing[first : first + TOGETHER]
+            for name, voice in zip(group, pool.apply(measured, ([names[name] for name in group],)), strict=True):
+                tracks[name] = voice
+                print(f"{name}: {voice['p90_db']} dB", flush=True)
             partial = report.with_suffix(".part")
             partial.write_text(json.dumps({"tracks": tracks}, indent=1))
             os.replace(partial, report)
-            print(f"{name}: {voice['p90_db']} dB", flush=True)
 
 
 if __name__ == "__main__":

@@ -98,24 +98,29 @@ def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-def spectrogram(x: Tensor) -> Tensor:
+def spectrogram(x: Tensor, config: AsymUNetMCTConfig) -> Tensor:
     """(batch, 2, samples) → complex (batch, 2, n_fft / 2, frames), without the Nyquist bin."""
-    window = torch.hann_window(MODEL.n_fft)
-    spectrum = torch.stft(x.flatten(0, 1), MODEL.n_fft, MODEL.hop_length, window=window, return_complex=True)
+    window = torch.hann_window(config.n_fft)
+    spectrum = torch.stft(x.flatten(0, 1), config.n_fft, config.hop_length, window=window, return_complex=True)
     return spectrum[:, :-1].unflatten(0, x.shape[:2])
 
 
-def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def random_level(magnitude: Tensor) -> Tensor:
+    """What divides each mixture, (batch, 1, 1, 1): in a song it is the song's maximum, rarely that of the crop."""
+    share = torch.empty(len(magnitude), 1, 1, 1).uniform_(0.3)
+    return magnitude.amax((1, 2, 3), keepdim=True).clamp_min(1e-3) / share
+
+
+def loss_of(model: AsymUNetMCT, batch: dict[str, Tensor]) -> Tensor:
     """How far the signal-to-distortion ratio is from that of a perfect mask, plus a little distance of magnitudes.
 
     Both stems have the same error, so one ratio serves both. A distance of magnitudes alone (L1) makes an unsure
     network leave quiet voices in the instrumental altogether; squared errors make it answer with the expected mask.
     """
-    mixture, instrumental, vocals = (spectrogram(batch[name]) for name in ("mixture", "instrumental", "vocals"))
+    stems = (batch[name] for name in ("mixture", "instrumental", "vocals"))
+    mixture, instrumental, vocals = (spectrogram(stem, model.config) for stem in stems)
     magnitude = mixture.abs()
-    # At inference the song's maximum divides, and it is rarely that of the crop.
-    level = magnitude.amax((1, 2, 3), keepdim=True).clamp_min(1e-3) / torch.empty(len(magnitude), 1, 1, 1).uniform_(0.3)
-    masked = model(magnitude / level).sigmoid() * mixture
+    masked = model(magnitude / random_level(magnitude)).sigmoid() * mixture
     energy = magnitude.square().sum((1, 2, 3)).clamp_min(1e-3)
     error = (masked - instrumental).abs().square().sum((1, 2, 3))
     distance = (masked.abs() - instrumental.abs()).abs() + ((mixture - masked).abs() - vocals.abs()).abs()
@@ -145,9 +150,18 @@ def training_songs(data: Path) -> list[PreparedSong]:
     return read_prepared(data / "prepared")
 
 
-def batches(songs: list[PreparedSong], batch_size: int, first: int) -> Iterator[dict[str, Tensor]]:
+def optimizers_of(model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the kernels of convolutions, AdamW for everything else."""
+    kernels = [p for name, p in model.named_parameters() if p.ndim == 4 and p.shape[1] > 1 and "out." not in name]
+    others = [p for p in model.parameters() if all(p is not kernel for kernel in kernels)]
+    return [Muon(kernels, lr=0.01), torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0)]
+
+
+def batches(
+    songs: list[PreparedSong], batch_size: int, first: int = 0, config: VoxAugConfig = VOXAUG
+) -> Iterator[dict[str, Tensor]]:
     """Batches for ever; crop number ``first`` comes first."""
-    voxaug = VoxAug((FRAMES - 1) * MODEL.hop_length, VOXAUG)
+    voxaug = VoxAug((FRAMES - 1) * MODEL.hop_length, config)
     dataset = CropDataset(songs, voxaug.read_samples, CROPS)
     endless = DataLoader(dataset, batch_size, sampler=range(first, 1 << 40), num_workers=1, prefetch_factor=4)
     return map(voxaug, endless)
@@ -158,11 +172,11 @@ def sdr(reference: Tensor, estimate: Tensor) -> float:
     return (10 * torch.log10(reference.square().sum() / (reference - estimate).square().sum())).item()
 
 
-def measured(model: nn.Module, data: Path) -> dict[str, list[float]]:
-    """SDR of vocals and instrumental of every validation song, the 60 s of it with the most voice."""
+def measured(model: nn.Module, songs: Path, pattern: str = "*/mixture.flac") -> dict[str, list[float]]:
+    """SDR of vocals and instrumental of every song in a folder, the 60 s of it with the most voice."""
     separator = Separator(model, device="cpu")
     result = {}
-    for folder in sorted(path.parent for path in (data / "validation").glob("*/mixture.flac")):
+    for folder in sorted({path.parent for path in songs.glob(pattern)}):
         vocals, instrumental = (
             torch.from_numpy(decode(folder / f"{stem}.flac")) for stem in ("vocals", "instrumental")
         )
@@ -190,9 +204,7 @@ def main() -> None:
     songs = balanced(training_songs(options.output))
 
     model = load_model(options.start_from).requires_grad_() if options.start_from else AsymUNetMCT(MODEL)
-    kernels = [p for name, p in model.named_parameters() if p.ndim == 4 and p.shape[1] > 1 and "out." not in name]
-    others = [p for p in model.parameters() if all(p is not kernel for kernel in kernels)]
-    optimizers = [Muon(kernels, lr=0.01), torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0)]
+    optimizers = optimizers_of(model)
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
     step, elapsed, checkpoint = 0, 0.0, folder / "checkpoint.pt"
@@ -233,7 +245,7 @@ def main() -> None:
             save_model(average.module, folder / "model.safetensors", torch.float16)
             line = {"step": step, "minutes": round(elapsed / 60, 1), "loss": round(sum(losses) / len(losses), 4)}
             if len(losses) > 1:
-                line |= measured(average.module, options.output)
+                line |= measured(average.module, options.output / "validation")
             print(json.dumps(line), flush=True)
             with (folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
