@@ -1,20 +1,21 @@
 """Layer normalisation over frequency or channels of (batch, channels, frequency, time) tensors.
 
-They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer
-Normalization").
-Statistics are taken in float32 whatever the input's type, as ``layer_norm`` does: squared ReLUs make magnitudes that
-half precision cannot square.
+They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer Normalization").
+Statistics are taken in float32 at least, whatever the input's type, as ``layer_norm`` does: squared ReLUs make
+magnitudes that half precision cannot square.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm
 
 
 def _normalize(x: Tensor, dim: int, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
-    # Turning the axis to the end and back for the fused kernel costs a quarter of var_mean along ``dim``.
-    normalized = layer_norm(x.transpose(dim, -1), (x.shape[dim],), eps=eps).transpose(dim, -1)
-    return torch.addcmul(bias, normalized, weight).to(x.dtype)
+    # By hand, as ``layer_norm`` wants the axis last: turning it there and back takes twice the time on the CPU, and
+    # ``var_mean`` along ``dim`` four times.
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    centred = exact - exact.mean(dim, keepdim=True)
+    deviation = (centred.square().mean(dim, keepdim=True) + eps).rsqrt()
+    return torch.addcmul(bias, centred * deviation, weight).to(x.dtype)
 
 
 class MultichannelLayerNorm(nn.Module):

@@ -3,9 +3,11 @@
 The song is read twice: once for its largest magnitude, by which every window is normalised, and once to be separated.
 """
 
+import ctypes
 import itertools
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -102,6 +104,18 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     return DTYPES[name]
 
 
+def keep_freed_memory() -> None:
+    """Lets this process reuse the memory of freed tensors instead of returning it; only glibc is asked.
+
+    By default every large tensor gets fresh pages, and clearing them takes a seventh to a third of a pass of the
+    default network. The process holds on to its peak memory, which does not change.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        m_trim_threshold, m_mmap_threshold, never = -1, -3, 1 << 30
+        libc.mallopt(m_mmap_threshold, never)
+        libc.mallopt(m_trim_threshold, never)
+
+
 class Separator:
     """Takes songs apart into vocals and instrumental.
 
@@ -148,6 +162,8 @@ class Separator:
         device = "cpu" if engine == "onnx" else device
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         chosen = [model] if isinstance(model, str | os.PathLike | nn.Module) else list(model)
         if not chosen:
             raise OptionError("no model given")
@@ -349,13 +365,12 @@ class StemStream:
         scale = 1 / peak.clamp_min(1e-12)[:, None, None, None]
         pending = next(spectra)
         origin = 0  # frame number of pending's first
-        ended = False
         for start in range(0, max(1, song_frames - separator.overlap), stride):
-            while not ended and origin + pending.shape[2] < start + window + context:
-                piece = next(spectra, None)
-                ended = piece is None
-                if piece is not None:
-                    pending = torch.cat((pending, piece), dim=2)
+            pieces, frames = [pending], pending.shape[2]
+            while origin + frames < start + window + context and (piece := next(spectra, None)) is not None:
+                pieces.append(piece)
+                frames += piece.shape[2]
+            pending = torch.cat(pieces, dim=2)
             low, high = start - context, start + window + context
             real = pending[:, :-1, max(low, origin) - origin : min(high, song_frames) - origin].abs()
             magnitudes = real.unflatten(0, (-1, 2)) * scale
