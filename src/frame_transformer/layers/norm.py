@@ -1,6 +1,7 @@
 """Layer normalisation over frequency or channels of (batch, channels, frequency, time) tensors.
 
-They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer Normalization").
+They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer
+Normalization").
 Statistics are taken in float32 at least, whatever the input's type, as ``layer_norm`` does: squared ReLUs make
 magnitudes that half precision cannot square.
 """
