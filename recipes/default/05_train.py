@@ -32,6 +32,8 @@ from frame_transformer.data import (
 )
 from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig, load_model, save_model
 from frame_transformer.separation import Separator
+from frame_transformer.training.losses import error_ratio, relative_distance
+from frame_transformer.training.muon import Muon, split_kernels
 
 MODEL = AsymUNetMCTConfig(
     n_fft=4096,
@@ -62,42 +64,6 @@ WARM_UP_STEPS = 40
 DECAY_SHARE = 0.8  # of the training's time, at its end, the learning rate falls to zero
 
 
-class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
-
-    torch.optim.Muon takes matrices only; here the kernels of a convolution are the columns of one. A weight decay near
-    1 keeps singular values near 1: without it the squares of the activation make the logits grow until they saturate.
-    """
-
-    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 1.0):
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                state = self.state[parameter]
-                if not state:
-                    state["average"] = torch.zeros_like(parameter)
-                state["average"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(state["average"], group["momentum"])
-                update = orthogonal(update.flatten(1)).view_as(parameter)
-                rows, columns = parameter.flatten(1).shape
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
-
-
-def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
-    """Five steps of the quintic Newton-Schulz iteration that the paper of Muon tunes: singular values go near 1."""
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    for _ in range(steps):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    return x.T if tall else x
-
-
 def spectrogram(x: Tensor, config: AsymUNetMCTConfig) -> Tensor:
     """(batch, 2, samples) → complex (batch, 2, n_fft / 2, frames), without the Nyquist bin."""
     window = torch.hann_window(config.n_fft)
@@ -112,22 +78,13 @@ def random_level(magnitude: Tensor) -> Tensor:
 
 
 def loss_of(model: AsymUNetMCT, batch: dict[str, Tensor]) -> Tensor:
-    """How far the signal-to-distortion ratio is from that of a perfect mask, plus a little distance of magnitudes.
-
-    Both stems have the same error, so one ratio serves both. A distance of magnitudes alone (L1) makes an unsure
-    network leave quiet voices in the instrumental altogether; squared errors make it answer with the expected mask.
-    """
+    """How far the signal-to-distortion ratio is from that of a perfect mask, plus a little distance of magnitudes."""
     stems = (batch[name] for name in ("mixture", "instrumental", "vocals"))
     mixture, instrumental, vocals = (spectrogram(stem, model.config) for stem in stems)
     magnitude = mixture.abs()
     masked = model(magnitude / random_level(magnitude)).sigmoid() * mixture
-    energy = magnitude.square().sum((1, 2, 3)).clamp_min(1e-3)
-    error = (masked - instrumental).abs().square().sum((1, 2, 3))
-    distance = (masked.abs() - instrumental.abs()).abs() + ((mixture - masked).abs() - vocals.abs()).abs()
-    # Below -30 dB nothing more is won, or crops without voice would outweigh the others.
-    return (error / energy + 1e-3).log10().mean() + 0.2 * (
-        distance.sum((1, 2, 3)) / magnitude.sum((1, 2, 3)).clamp_min(1e-3)
-    ).mean()
+    ratio = error_ratio(masked, instrumental, mixture)
+    return ratio + 0.2 * relative_distance(masked, instrumental, vocals, mixture)
 
 
 def balanced(songs: list[PreparedSong]) -> list[PreparedSong]:
@@ -152,8 +109,7 @@ def training_songs(data: Path) -> list[PreparedSong]:
 
 def optimizers_of(model: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the kernels of convolutions, AdamW for everything else."""
-    kernels = [p for name, p in model.named_parameters() if p.ndim == 4 and p.shape[1] > 1 and "out." not in name]
-    others = [p for p in model.parameters() if all(p is not kernel for kernel in kernels)]
+    kernels, others = (group["params"] for group in split_kernels(model))
     return [Muon(kernels, lr=0.01), torch.optim.AdamW(others, lr=1e-3, betas=(0.9, 0.98), weight_decay=0)]
 
 

@@ -3,6 +3,7 @@
 from .adversarial import Adversarial
 from .datamodule import ScheduledData
 from .losses import LossWeights
+from .muon import Muon, MuonWithAdamW
 from .pretraining import Corruption, Pretraining
 from .schedule import Phase
 from .stage import Stage
@@ -12,6 +13,8 @@ __all__ = [
     "Adversarial",
     "Corruption",
     "LossWeights",
+    "Muon",
+    "MuonWithAdamW",
     "Phase",
     "Pretraining",
     "ScheduledData",

@@ -98,10 +98,8 @@ class Adversarial(Supervised):
             left = apply_mask(mask, voice).abs().square().sum()
             return 10 * (left / voice.abs().square().sum().clamp_min(1e-9)).clamp_min(1e-9).log10()
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        groups = super().parameter_groups()
-        rate = self.optimizer_factory([nn.Parameter(torch.empty(0))]).defaults["lr"] * self.discriminator_learning_rate
-        return [*groups, {"params": list(self.discriminator.parameters()), "lr": rate}]
+    def networks(self) -> dict[str, tuple[nn.Module, float]]:
+        return super().networks() | {"discriminator": (self.discriminator, self.discriminator_learning_rate)}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """As in the supervised stage, and the voice left in the instrumental."""

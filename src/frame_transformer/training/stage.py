@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import TrainingError
 from ..models import SpectrogramConfig, create_model, load_model, save_model
+from .muon import split_kernels
 from .schedule import warmup_polynomial
 from .sharding import shard
 from .spectrogram import Spectrogram, crop_scale
@@ -133,14 +134,19 @@ class Stage(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches if self.trainer.max_steps < 0 else self.trainer.max_steps
-        optimizer = self.optimizer_factory(self.parameter_groups())
+        groups = []
+        for network, rate in self.networks().values():
+            groups += [group | {"rate": rate} for group in split_kernels(network)]
+        optimizer = self.optimizer_factory(groups)
+        for group in optimizer.param_groups:
+            group["lr"] *= group.pop("rate")
         factor = warmup_polynomial(int(steps), self.warmup_steps, self.decay_power, self.final_learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimizer updates; each group's gradient is clipped on its own."""
-        return [{"params": [parameter for parameter in self.model.parameters() if parameter.requires_grad]}]
+    def networks(self) -> dict[str, tuple[nn.Module, float]]:
+        """What is trained, with its learning rate over the optimizer's; each one's gradient is clipped on its own."""
+        return {"network": (self.model, 1.0)}
 
     def configure_gradient_clipping(
         self,
@@ -148,11 +154,11 @@ class Stage(lightning.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        for number, group in enumerate(optimizer.param_groups):
-            norm = nn.utils.clip_grad_norm_(group["params"], gradient_clip_val or float("inf"))
+        for name, (network, _) in self.networks().items():
+            norm = nn.utils.clip_grad_norm_(network.parameters(), gradient_clip_val or float("inf"))
             if isinstance(norm, DTensor):
                 norm = norm.full_tensor()
-            self.log("train/gradient_norm" + (f"_{number}" if number else ""), norm)
+            self.log(f"train/gradient_norm_{name}", norm)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

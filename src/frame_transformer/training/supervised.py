@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.audio import signal_noise_ratio
 
-from .losses import LossWeights, multi_resolution_stft
+from .losses import LossWeights, error_ratio, multi_resolution_stft, relative_distance
 from .spectrogram import apply_mask
 from .stage import Batch, Stage
 
@@ -35,12 +35,15 @@ class Supervised(Stage):
         (batch, 1, 1, 1).
         """
         weights = self.loss
-        magnitudes = mixture[:, :, :-1].abs() * factor
-        losses = {}
+        whole, losses = mixture[:, :, :-1], {}
+        stems = {name: self.spectrogram(batch[name])[:, :, :-1] for name in ("instrumental", "vocals")}
         for name, part in (("instrumental", mask), ("vocals", 1 - mask)):
             if getattr(weights, name):
-                target = self.spectrogram(batch[name])[:, :, :-1].abs() * factor
-                losses[name] = functional.l1_loss(part * magnitudes, target)
+                losses[name] = functional.l1_loss(part * whole.abs() * factor, stems[name].abs() * factor)
+        if weights.sdr:
+            losses["sdr"] = error_ratio(mask * whole, stems["instrumental"], whole)
+        if weights.relative:
+            losses["relative"] = relative_distance(mask * whole, *stems.values(), whole)
         if weights.waveforms:
             target = batch["instrumental"]
             estimate = self.spectrogram.inverse(apply_mask(mask, mixture), target.shape[-1])
