@@ -22,7 +22,7 @@ def spectra():
 
 
 def test_error_ratio_is_the_sdr(spectra):
-    """An error of half the mixture is −6 dB of it; a perfect mask is worth −30 dB and no more, however loud the crop."""
+    """An error of half the mixture is −6 dB of it; a perfect mask counts as −30 dB; loudness does not matter."""
     assert error_ratio(0.5 * spectra, torch.zeros_like(spectra), spectra) == pytest.approx(math.log10(0.25 + 1e-3))
     assert error_ratio(spectra, spectra, spectra) == pytest.approx(-3)
     level = torch.tensor([1.0, 10.0, 100.0])[:, None, None, None]
