@@ -43,7 +43,7 @@ class Supervised(Stage):
         if weights.sdr:
             losses["sdr"] = error_ratio(mask * whole, stems["instrumental"], whole)
         if weights.relative:
-            losses["relative"] = relative_distance(mask * whole, *stems.values(), whole)
+            losses["relative"] = relative_distance(mask * whole, stems["instrumental"], stems["vocals"], whole)
         if weights.waveforms:
             target = batch["instrumental"]
             estimate = self.spectrogram.inverse(apply_mask(mask, mixture), target.shape[-1])
