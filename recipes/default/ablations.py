@@ -102,8 +102,7 @@ def train(variant: Variant, songs: list[PreparedSong], seconds: float) -> tuple[
         if spent >= 1:
             return average.module, step
         for optimizer, rate in zip(optimizers, rates, strict=True):
-            factor = min(1, (step + 1) / step_5.WARM_UP_STEPS, (1 - spent) / step_5.DECAY_SHARE)
-            optimizer.param_groups[0]["lr"] = rate * factor
+            optimizer.param_groups[0]["lr"] = rate * step_5.rate_factor(step, 1 - spent)
         loss = restoration_loss if spent < variant.pretraining else variant.loss
         model.zero_grad()
         loss(model, batch).backward()
