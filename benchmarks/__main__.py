@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import networks, songs, training
+from . import cluster, networks, songs, training
 from .measuring import Result
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "growth": songs.run_growth,
     "networks": networks.run,
     "training": training.run,
+    "cluster": cluster.run,
 }
 
 
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console()
     results: dict[str, list[Result]] = {}
     for name in options.names or BENCHMARKS:
-        threads = options.threads[-1:] if name == "startup" else options.threads
+        threads = options.threads[-1:] if name in ("startup", "cluster") else options.threads
         results[name] = [row for count in threads for row in BENCHMARKS[name](options.quick, count)]
         show(name, results[name], console)
     machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
