@@ -10,6 +10,7 @@ import torch
 from frame_transformer import Separator
 from frame_transformer.errors import AudioError, OptionError
 from frame_transformer.separation.ensembles import join_masks
+from frame_transformer.separation.separator import ARRAY_BLOCK
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25])
@@ -97,6 +98,7 @@ def test_streaming_is_the_same_and_reports_progress(tiny_model, noise):
     separator = Separator(tiny_model)
     blocks = list(separator.stream(x, progress=lambda done, total: calls.append((done, total))))
     assert len(blocks) > 3
+    assert calls[:2] == [(0, ARRAY_BLOCK), (0, 200_000)]
     whole = separator.separate(x)
     assert np.array_equal(np.concatenate([b.vocals for b in blocks], axis=1), whole.vocals)
     assert calls[-1] == (200_000, 200_000)

@@ -3,12 +3,15 @@
 import base64
 import json
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from frame_transformer.errors import ModelError, OptionError
-from frame_transformer.web import PageOptions, create_app
+from frame_transformer.separation import Separator, separate_file
+from frame_transformer.web import PageOptions, create_app, server
 
 
 def upload(client, path, name=None):
@@ -17,12 +20,13 @@ def upload(client, path, name=None):
     return visit, answer
 
 
-def separate(client, visit, song, **choice):
+def separate(client, visit, song, session="test", **choice):
     """Goes through the queue as the page does and returns the last message and all text that was received."""
-    chosen = {"models": ["tiny"], "ensemble": "mean", "stems": ["vocals", "instrumental"], "format": "wav"} | choice
-    body = {"data": [visit, song, *chosen.values()], "fn_index": 0, "session_hash": "test"}
+    chosen = {"models": ["tiny"], "ensemble": "mean", "stems": ["vocals", "instrumental"], "format": "wav"}
+    chosen |= {"overlap": 0.25, "tta": False, "smoothing": 0, "weights": None} | choice
+    body = {"data": [visit, song, *chosen.values()], "fn_index": 0, "session_hash": session}
     text = client.post("/engine/gradio_api/queue/join", json=body).text
-    text += client.get("/engine/gradio_api/queue/data", params={"session_hash": "test"}).text
+    text += client.get("/engine/gradio_api/queue/data", params={"session_hash": session}).text
     lines = [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:")]
     return next(line for line in lines if line["msg"] == "process_completed"), text
 
@@ -74,6 +78,9 @@ def test_choices_that_the_page_does_not_offer(client, song):
         ({"models": ["/etc/passwd"]}, "unknown model"),
         ({"stems": ["drums"]}, "stems must be of"),
         ({"ensemble": "vote"}, "unknown ensemble"),
+        ({"overlap": 0.9}, "overlap between 0 and 0.5"),
+        ({"smoothing": 1}, "smoothing at least 0 and below 1"),
+        ({"weights": [1, 2]}, "2 weights for 1 models"),
     ):
         done, _ = separate(client, visit, answer.json()["song"], **choice)
         assert not done["success"]
@@ -94,6 +101,40 @@ def test_size_length_and_number_are_limited(client, song):
     assert answer.status_code == 200
     more = client.post(f"/visits/{visit}/songs", params={"name": "x.wav"}, content=path.read_bytes())
     assert more.status_code == 429
+
+
+def test_cancel_while_the_song_is_read_before_the_network_sees_it(client, song, monkeypatch):
+    client = client()
+    visit, answer = upload(client, song(samples=300_000))
+    found = client.app.state.visits.get(visit).songs[answer.json()["song"]]
+
+    def cancelled_meanwhile(*arguments):
+        found.cancelled.set()
+        return separate_file(*arguments)
+
+    monkeypatch.setattr(server, "separate_file", cancelled_meanwhile)
+    monkeypatch.setattr(Separator, "window_mask", None)
+    message, _ = separate(client, visit, answer.json()["song"])
+    assert message["output"]["data"] == [{"cancelled": True}]
+    assert list(found.folder.iterdir()) == [found.source]
+
+
+def test_as_many_at_once_as_jobs(client, song, monkeypatch):
+    client = client(jobs=2)
+    together = threading.Barrier(2, timeout=30)
+
+    def meet(*arguments):
+        together.wait()
+        return separate_file(*arguments)
+
+    monkeypatch.setattr(server, "separate_file", meet)
+    uploads = [upload(client, song(f"{number}.wav")) for number in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(separate, client, visit, answer.json()["song"], session=visit, tta=True, weights=[2])
+            for visit, answer in uploads
+        ]
+        assert all(job.result()[0]["success"] for job in jobs)
 
 
 def test_nobody_reaches_the_songs_of_others(client, song):

@@ -16,6 +16,9 @@ def web(
     ] = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 7860,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", min=1, help="Songs separated at once; more wait in the queue.")
+    ] = 1,
     password: Annotated[
         str | None,
         typer.Option(envvar="FRAME_TRANSFORMER_PASSWORD", help="Password that visitors have to give."),
@@ -44,6 +47,7 @@ def web(
         PageOptions(
             models=tuple(model) if model else None,
             device=device,
+            jobs=jobs,
             max_megabytes=max_megabytes,
             max_minutes=max_minutes,
             keep_minutes=keep_minutes,

@@ -210,7 +210,8 @@ class Separator:
         Args:
             source: path, binary file object, or array or tensor (channels, samples).
             sample_rate: Hz, of an array or tensor; the model's own rate when None.
-            progress: called with (samples done, samples in all); an exception it raises ends the separation.
+            progress: called with (samples done, samples in all); an exception it raises ends the separation. While
+                the song is read for the first time none are done, and as many were read as the second number says.
 
         Raises:
             AudioError: the source cannot be read or holds NaN or infinite samples.
@@ -316,6 +317,8 @@ class StemStream:
         def count(block: np.ndarray) -> None:
             nonlocal total
             total += block.shape[1]
+            if self.progress is not None:
+                self.progress(0, total)
 
         first = StreamingSTFT(config.n_fft, config.hop_length)
         for spectrum in self._spectra(first, count):

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import secrets
 import socket
+import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import torch
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -23,6 +25,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
+from torch import nn
 
 from ..audio import FORMATS, probe
 from ..errors import FrameTransformerError, ModelError, OptionError
@@ -49,6 +52,7 @@ class PageOptions:
     Attributes:
         models: names or files, the first is chosen at the start; None for all models known by name.
         device: as for :class:`Separator`.
+        jobs: songs separated at once; they share the threads of the CPU.
         max_megabytes, max_minutes: largest file and longest song. max_songs: of one visit.
         keep_minutes: how long the files of an abandoned page are kept.
         password: asked for by the browser (with any user name) where it is not None.
@@ -56,6 +60,7 @@ class PageOptions:
 
     models: tuple[str, ...] | None = None
     device: str = "auto"
+    jobs: int = 1
     max_megabytes: int = 500
     max_minutes: int = 120
     max_songs: int = 50
@@ -99,7 +104,7 @@ class _Guard:
 
 
 class _Separations:
-    """Runs the separations, one at a time, and keeps the model of the last one loaded."""
+    """Runs the separations and keeps the models of the last one loaded."""
 
     def __init__(self, visits: Visits, options: PageOptions):
         self.visits = visits
@@ -112,28 +117,38 @@ class _Separations:
         self.models = {Path(model).stem: model for model in chosen}
         if len(self.models) < len(chosen):
             raise OptionError("two of the models have the same name: rename one of the files")
-        self._loaded: tuple[tuple[str, ...], str] | None = None
-        self._separator: Separator | None = None
+        self._threads = max(1, torch.get_num_threads() // options.jobs)
+        self._loading = threading.Lock()
+        self._loaded: dict[str, nn.Module] = {}
 
-    def _get_separator(self, names: Sequence[str], ensemble: str, song: Song, progress: gr.Progress) -> Separator:
-        key = (tuple(names), ensemble)
-        if self._separator is None or self._loaded != key:
-            self._separator = None  # frees its memory before the next one takes some
+    def _load(self, names: Sequence[str], song: Song, progress: gr.Progress) -> list[nn.Module]:
+        def report(done: int, total: int) -> None:
+            song.check()
+            progress((done, total), desc="downloading the model")
 
-            def report(done: int, total: int) -> None:
+        progress(None, desc="loading the model")
+        with self._loading:
+            # What is not wanted now frees its memory before the next one takes some.
+            self._loaded = {name: network for name, network in self._loaded.items() if name in names}
+            for name in names:
                 song.check()
-                progress((done, total), desc="downloading the model")
-
-            progress(None, desc="loading the model")
-            networks = [load_model(self.models[name], report) for name in names]
-            self._separator = Separator(networks, device=self.options.device, ensemble=ensemble)  # type: ignore[arg-type]
-            self._loaded = key
-        return self._separator
+                if name not in self._loaded:
+                    self._loaded[name] = load_model(self.models[name], report)
+            return [self._loaded[name] for name in names]
 
     def run(
-        self, song: Song, models: list[str], ensemble: str, stems: list[str], audio_format: str, progress: gr.Progress
+        self,
+        song: Song,
+        models: list[str],
+        options: dict[str, Any],
+        stems: list[str],
+        audio_format: str,
+        progress: gr.Progress,
     ) -> dict[str, Any]:
-        """Separates a song and prepares what the page plays. Raises FrameTransformerError and Cancelled."""
+        """Separates a song and prepares what the page plays; ``options`` are those of :class:`Separator`.
+
+        Raises FrameTransformerError and Cancelled.
+        """
         unknown = [name for name in models if name not in self.models]
         if unknown or not models:
             raise OptionError(f"unknown model {unknown[0]!r}" if unknown else "choose at least one model")
@@ -144,13 +159,17 @@ class _Separations:
             song.output, "{stem}.{ext}", tuple(stems), audio_format=kind, bit_depth=depth or None, images=True
         )
         song.clear()
-        separator = self._get_separator(models, ensemble, song, progress)
+        torch.set_num_threads(self._threads)  # of this thread
+        separator = Separator(self._load(models, song, progress), device=self.options.device, **options)
 
         def report(done: int, total: int) -> None:
             song.check()
             assert song.info is not None
             self.check_length(song, total / song.info.sample_rate)
-            progress((done, total), desc="separating")
+            if done:
+                progress((done, total), desc="separating")
+            else:
+                progress(None, desc="reading the song")
 
         result = separate_file(separator, song.source, output, "+".join(models), report)
         progress(None, desc="preparing the player")
@@ -223,15 +242,20 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
         ensemble: str,
         stems: list[str],
         audio_format: str,
+        overlap: float,
+        tta: bool,
+        smoothing: float,
+        weights: list[float] | None,
     ) -> dict:
         """Separates an uploaded song; ``{"cancelled": true}`` where it was cancelled meanwhile."""
+        chosen = {"ensemble": ensemble, "overlap": overlap, "tta": tta, "smoothing": smoothing, "weights": weights}
         try:
             found = find(visit, song)
         except HTTPException as error:
             raise gr.Error(error.detail, print_exception=False) from None
         try:
             found.check()
-            return separations.run(found, models, ensemble, stems, audio_format, gr.Progress())
+            return separations.run(found, models, chosen, stems, audio_format, gr.Progress())
         except Cancelled:
             reason = None
         except (FrameTransformerError, OSError) as error:
@@ -246,7 +270,7 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
         raise gr.Error(reason or "", print_exception=False)
 
     with gr.Blocks(mode="server", analytics_enabled=False) as engine:
-        gr.api(separate, api_name="separate", concurrency_limit=1)
+        gr.api(separate, api_name="separate", concurrency_limit=options.jobs)
     engine.queue(max_size=MAX_WAITING)
 
     @app.get("/settings")

@@ -7,6 +7,7 @@ const songs = [];
 let settings;
 let visit;
 let working = false;
+const weights = new Map(); // of each model in a mean: its field
 
 function clock(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
@@ -102,7 +103,10 @@ class Song {
     this.show("waiting", "Waiting …");
     try {
       await ask(`${this.address}/renew`, { method: "POST" });
-      const result = await this.queue([visit, this.id, choice.models, choice.ensemble, choice.stems, choice.format]);
+      const result = await this.queue([
+        visit, this.id, choice.models, choice.ensemble, choice.stems, choice.format,
+        choice.overlap, choice.tta, choice.smoothing, choice.weights,
+      ]);
       if (this.state === "removed") return;
       if (result === null || result.cancelled) {
         this.show("ready", "Cancelled.");
@@ -255,9 +259,13 @@ class Song {
 
 function chosen() {
   const checked = (name) => Array.from(document.querySelectorAll(`input[name=${name}]:checked`), (box) => box.value);
+  const models = checked("model");
+  const ensemble = $("#ensemble").value;
+  const weigh = models.length > 1 && ensemble === "mean";
   return {
-    models: checked("model"), stems: checked("stem"),
-    ensemble: $("#ensemble").value, format: $("#format").value,
+    models, ensemble, stems: checked("stem"), format: $("#format").value,
+    overlap: $("#overlap").valueAsNumber, tta: $("#tta").checked, smoothing: $("#smoothing").valueAsNumber,
+    weights: weigh ? models.map((name) => weights.get(name).valueAsNumber) : null,
   };
 }
 
@@ -265,6 +273,8 @@ function refresh() {
   const choice = chosen();
   const ready = songs.filter((song) => song.state === "ready").length;
   $("#ensemble-choice").hidden = choice.models.length < 2;
+  $("#weights").hidden = !choice.weights;
+  for (const [name, field] of weights) field.parentElement.hidden = field.disabled = !choice.models.includes(name);
   $("#separate").disabled = !ready || working || !choice.models.length || !choice.stems.length;
   $("#separate").textContent = ready > 1 ? `Separate ${ready} songs` : "Separate";
   $("#all").hidden = !songs.some((song) => song.state === "done");
@@ -320,6 +330,13 @@ async function begin() {
       label.append(Object.assign(document.createElement("small"), { textContent: "downloaded on first use" }));
     }
     $("#models").append(label);
+    const field = Object.assign(document.createElement("input"), {
+      type: "number", min: 0, step: 0.1, value: 1, required: true,
+    });
+    const weight = document.createElement("label");
+    weight.append(`Weight of ${model.name}`, field);
+    $("#weights").append(weight);
+    weights.set(model.name, field);
   });
   $("#format").append(...settings.formats.map((format) => new Option(format)));
   $("#zip").href = `visits/${visit}/stems.zip`;
