@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,17 @@ import torch
 
 from frame_transformer.audio import AudioReader
 from frame_transformer.errors import ModelError, OptionError
-from frame_transformer.models import AsymUNetMCTConfig, OnnxModel, create_model, export_model, exporting, save_model
+from frame_transformer.models import (
+    AsymUNetMCTConfig,
+    OnnxModel,
+    V1Config,
+    V2bConfig,
+    V3Config,
+    create_model,
+    export_model,
+    exporting,
+    save_model,
+)
 from frame_transformer.separation import Separator
 
 onnx = pytest.importorskip("onnx")
@@ -73,6 +84,29 @@ def test_torch_program(model, tmp_path):
     assert extra["family"] == "asym_unet_mct" and '"n_fft": 64' in extra["config"]
     x = torch.rand(1, 2, 32, 77)
     torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+SMALL = {"n_fft": 512, "hop_length": 256, "heads": 2}
+TINY_UNET = AsymUNetMCTConfig(
+    **SMALL, widths=(4, 8), attention_maps=2, expansion=8, latent_layers=2, latent_expansion=1,
+)  # fmt: skip
+FAMILIES = {
+    "v1": V1Config(**SMALL, channels=1, expansion=1),
+    "v2b": V2bConfig(**SMALL, channels=1, attention_maps=2, expansion=1),
+    "v3": V3Config(**SMALL, channels=1, expansion=1, layers=2),
+    "asym_unet_mct, attention maps and embedding": TINY_UNET,
+    "asym_unet_mct, residual not restarted": replace(TINY_UNET, restart_latent_residual=False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["onnx", "torch"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family(name, file_format, tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / f"model{exporting.FORMATS[file_format]}"
+    assert export_model(create_model(FAMILIES[name]), path, file_format) < 1e-4
+    assert path.stat().st_size > 10_000
 
 
 def test_a_model_that_differs_is_not_written(model, tmp_path, monkeypatch):
