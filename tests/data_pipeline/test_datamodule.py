@@ -85,7 +85,7 @@ def test_index_leaves_bad_songs_out_with_a_count(folders, tmp_path):
     (tmp_path / "more/bad.mp3").write_text("no audio")
     roles = {"instrumentals": [folders / "instrumentals", tmp_path / "more"], "vocals": [folders / "vocals"]}
     scan(discover(roles), tmp_path / "index.json")
-    with pytest.warns(UserWarning, match="2 songs are skipped, the first: bad: "):
+    with pytest.warns(UserWarning, match="songs skipped: 2, the first: bad: "):
         data = ready(prepared=tmp_path / "out", index=tmp_path / "index.json", validation_share=0.0, **roles)
     assert [song.name for song in data.training_songs] == ["tone1", "tone2", "voice1", "voice2"]
     with pytest.raises(DataError, match=r"validation split: there are no instrumentals.* raise validation_share"):

@@ -1,11 +1,13 @@
 """What a user can get wrong ends in one line that says what to do."""
 
 import os
+import sys
 
 import pytest
 
+from frame_transformer.data import datamodule
 from frame_transformer.errors import DataError
-from frame_transformer.training.run import train
+from frame_transformer.training.run import parse, train
 from tests.data_pipeline.conftest import bursts, write
 
 from .conftest import chord
@@ -49,3 +51,45 @@ def test_no_vocals(arguments, folders):
     with pytest.raises(DataError, match="there are no vocals to train on; add a folder of vocals") as stop:
         train(arguments(folders / "run", *own(folders, "instrumentals")))
     assert "\n" not in str(stop.value)
+
+
+def test_mixed_sample_rates_are_resampled(arguments, folders):
+    write(folders / "vocals/slow.wav", bursts(1, 3)[:, ::2], rate=22_050)
+    cli = parse(arguments(folders / "run", *own(folders, "instrumentals", "vocals")))
+    cli.datamodule.prepare_data()
+    super(type(cli.datamodule), cli.datamodule).setup()
+    assert not cli.datamodule.report.skipped
+    assert [song.samples for song in cli.datamodule.training_songs] == pytest.approx([3 * 44_100] * 3, abs=2)
+
+
+def test_a_file_deleted_after_the_scan_is_skipped_and_counted(arguments, folders, monkeypatch):
+    gone = write(folders / "vocals/gone.wav", bursts(1, 3))
+    discover = datamodule.discover
+
+    def discover_then_delete(roles):
+        songs = discover(roles)
+        gone.unlink()
+        return songs
+
+    monkeypatch.setattr(datamodule, "discover", discover_then_delete)
+    cli = parse(arguments(folders / "run", *own(folders, "instrumentals", "vocals")))
+    with pytest.warns(UserWarning, match="songs skipped: 1, the first: .*gone"):
+        cli.datamodule.prepare_data()
+    super(type(cli.datamodule), cli.datamodule).setup()
+    assert len(cli.datamodule.training_songs) == 2
+
+
+def test_unknown_configuration(run):
+    code, out, error = run("train", "--config", "nothing")
+    assert (code, out) == (1, "")
+    assert error.startswith("error: --config nothing: neither a file nor one of adversarial, ")
+    assert error.count("\n") == 1
+
+
+def test_without_the_extra(run, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("frame_transformer.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    code, _, error = run("train")
+    assert code == 2
+    assert error == "error: training needs lightning: install it with pip install 'frame-transformer[train]'\n"

@@ -79,7 +79,7 @@ class TrainingData(lightning.LightningDataModule):
         self.report.skipped += left_out
         if self.report.skipped:
             name, reason = self.report.skipped[0]
-            warnings.warn(f"{len(self.report.skipped)} songs are skipped, the first: {name}: {reason}", stacklevel=2)
+            warnings.warn(f"songs skipped: {len(self.report.skipped)}, the first: {name}: {reason}", stacklevel=2)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the prepared songs and splits them. Raises DataError when there are none."""
