@@ -75,5 +75,5 @@ def test_killing_one_process_ends_the_job_with_a_message(arguments, tmp_path):
     os.kill(int(children[-1]), signal.SIGKILL)
     output, _ = job.communicate(timeout=100)
     assert job.returncode != 0
-    assert "another process of this run has ended" in output or "Signal 9 (SIGKILL)" in output, output
+    assert "another process of this run has ended" in output, output
     assert torch.load(max(tmp_path.glob("step-*.ckpt")), weights_only=True)["global_step"] >= 1
