@@ -128,7 +128,7 @@ def separate(
         def report(source: Path, done: int, total: int) -> None:
             if source not in tasks:
                 tasks[source] = bars.add_task(source.name, total=total)
-            bars.update(tasks[source], completed=done)
+            bars.update(tasks[source], completed=done, total=total)
 
         if cluster is None:
             separator = Separator([_load(item, bars) for item in model], **how)

@@ -56,7 +56,7 @@ class OnnxModel(nn.Module):
         self.config = _read_metadata(Path(path), self._session.get_modelmeta().custom_metadata_map)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The graph takes one example: a free batch size makes exporting take three times as long.
+        # The graph takes one example: only the number of frames is free in it.
         outputs = [self._session.run(None, {"magnitudes": example.numpy()})[0] for example in x.float().split(1)]
         return torch.from_numpy(np.concatenate(outputs))
 
