@@ -38,7 +38,7 @@ def maps(*shape):
 def scores(count, heads, frames):
     """Running scores of an earlier layer, as products and as the tensor that they stand for."""
     queries, keys = (torch.randn(1, count, heads, 3, frames, dtype=torch.float64) for _ in range(2))
-    return ResidualScores(queries, keys), queries.transpose(-1, -2) @ keys
+    return ResidualScores((queries, keys)), queries.transpose(-1, -2) @ keys
 
 
 def assert_same(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], inputs: tuple[Tensor, ...]):

@@ -137,12 +137,15 @@ def test_attention_with_residual_scores(projection, time):
     torch.testing.assert_close(scores.dense(), queries.transpose(-1, -2) @ keys + first.dense())
 
 
-def test_factored_tiled_and_folded_scores_agree(monkeypatch):
+@torch.no_grad()
+@pytest.mark.parametrize("in_place", [False, True])
+def test_factored_tiled_and_folded_scores_agree(monkeypatch, in_place):
     queries, keys = torch.randn(3, 2, 3, 2, 4, 11), torch.randn(3, 2, 3, 2, 4, 11)
     values = torch.randn(2, 3, 2, 4, 11)
 
     def run():
-        scores = ResidualScores(queries[0], keys[0])
+        """Sums of three layers; none is folded, then the third, then the second and third."""
+        scores = ResidualScores((queries[0], keys[0]), in_place=in_place)
         return scores.add(queries[1], keys[1]).add(queries[2], keys[2]).attend(values)
 
     plain = sum(queries[i].transpose(-1, -2) @ keys[i] for i in range(3))
@@ -151,8 +154,11 @@ def test_factored_tiled_and_folded_scores_agree(monkeypatch):
     for elements in (2 * 11 * 11, 4 * 11):  # two heads at once, four queries of one head
         monkeypatch.setattr(attention_module, "TILE_ELEMENTS", elements)
         torch.testing.assert_close(run(), expected)
-    monkeypatch.setattr(attention_module, "FOLD_WIDTH", 6)
-    torch.testing.assert_close(run(), expected)
+    monkeypatch.setattr(attention_module, "SMALL_ELEMENTS", 0)
+    for width in (8, 4):
+        for name in ("FOLD_WIDTH", "SMALL_FOLD_WIDTH"):
+            monkeypatch.setattr(attention_module, name, width)
+        torch.testing.assert_close(run(), expected)
 
 
 def test_convolutional_attention_is_attention_over_positions():
@@ -167,7 +173,7 @@ def test_convolutional_attention_is_attention_over_positions():
 
 def test_score_gate_blends_between_its_inputs():
     gate = randomize(ScoreGate(2))
-    running, skip = (ResidualScores(None, None, torch.randn(1, 2, 3, 5, 5)) for _ in range(2))
+    running, skip = (ResidualScores(base=torch.randn(1, 2, 3, 5, 5)) for _ in range(2))
     blended = gate.blend(running, skip).dense()
     g = torch.sigmoid(gate[2](torch.relu(gate[0](torch.cat((running.dense(), skip.dense()), 1))) ** 2))
     torch.testing.assert_close(blended, g * running.dense() + (1 - g) * skip.dense())
@@ -196,5 +202,5 @@ def test_gradients_pass_through_tiles(monkeypatch, elements):
     queries, keys, values = (torch.randn(1, 1, 2, 2, 5, dtype=torch.float64, requires_grad=True) for _ in range(3))
     base = torch.randn(1, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda q, k, v, b: ResidualScores(q, k, b).attend(v), (queries, keys, values, base), fast_mode=True
+        lambda q, k, v, b: ResidualScores((q, k), base=b).attend(v), (queries, keys, values, base), fast_mode=True
     )

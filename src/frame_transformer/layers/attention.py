@@ -16,67 +16,91 @@ from .linear import MultichannelLinear, SquaredReLU
 TILE_ELEMENTS = 1 << 19
 # An accelerator has no use for the cache's size, but every tile costs it a launch.
 ACCELERATOR_TILE_ELEMENTS = 1 << 26
-# Above this width recomputing old products costs more than keeping their sum.
+# Above this width of the concatenation the sum itself is kept, as recomputing it costs more than its memory. Where that
+# memory is small (32 MiB of float32), or the sum can grow in place, one wide layer is enough.
 FOLD_WIDTH = 640
+SMALL_FOLD_WIDTH = 128
+SMALL_ELEMENTS = 1 << 23
+
+Product = tuple[Tensor, Tensor]
 
 
 class ResidualScores:
     """Attention scores before the softmax, summed over layers (RealFormer, He et al. 2020, section 3).
 
     A sum of products is itself a product: Σⱼ qⱼᵀkⱼ = [q₁; …; qₙ]ᵀ[k₁; …; kₙ]. The running scores are therefore kept as
-    concatenated queries and keys, and the time × time tensor is made a tile at a time, unless something non-linear has
-    touched it (``base``) or the concatenation has grown wider than ``FOLD_WIDTH``.
+    queries and keys, which later sums share, and the time × time tensor is made a tile at a time, unless something
+    non-linear has touched it (``base``) or the concatenation has grown too wide.
 
     Args:
-        queries, keys: (batch, maps, heads, width, time), already scaled and rotated.
+        products: queries and keys of each layer, (batch, maps, heads, width, time), already scaled and rotated.
         base: (batch, maps, heads, time, time) scores that are no product, or None.
+        in_place: nobody looks at earlier sums, so that in inference the next one may overwrite them.
     """
 
-    def __init__(self, queries: Tensor | None, keys: Tensor | None, base: Tensor | None = None):
-        self.queries = queries
-        self.keys = keys
+    def __init__(self, *products: Product, base: Tensor | None = None, in_place: bool = False):
+        self.products = products
         self.base = base
+        self.in_place = in_place
 
     def add(self, queries: Tensor, keys: Tensor) -> "ResidualScores":
         """The scores with qᵀk of one more layer added."""
-        base = self.base
-        if self.queries is not None and self.keys is not None:
-            if self.queries.shape[-2] + queries.shape[-2] > FOLD_WIDTH:
-                base = self.dense()
-            else:
-                queries = torch.cat((self.queries, queries), dim=-2)
-                keys = torch.cat((self.keys, keys), dim=-2)
-        return ResidualScores(queries, keys, base)
+        scores = ResidualScores(*self.products, (queries, keys), base=self.base, in_place=self.in_place)
+        *heads, _, frames = queries.shape
+        # Neither where gradients are wanted, as every tile's would be as large as the sum, nor in a program exported
+        # for any number of frames.
+        if not torch.is_grad_enabled() and isinstance(frames, int):
+            cheap = self.in_place or math.prod(heads) * frames * frames <= SMALL_ELEMENTS
+            if sum(q.shape[-2] for q, _ in scores.products) > (SMALL_FOLD_WIDTH if cheap else FOLD_WIDTH):
+                scores = ResidualScores(base=scores.dense(self.in_place), in_place=self.in_place)
+        return scores
 
-    def dense(self) -> Tensor:
-        """(batch, maps, heads, query time, key time)."""
-        if self.queries is None or self.keys is None:
+    def _concatenated(self, heads: slice) -> Product:
+        """Queries and keys (heads, width, time) of some of the batch · maps · heads."""
+        queries, keys = zip(*((q.flatten(0, 2)[heads], k.flatten(0, 2)[heads]) for q, k in self.products), strict=True)
+        return (queries[0], keys[0]) if len(queries) == 1 else (torch.cat(queries, dim=1), torch.cat(keys, dim=1))
+
+    def dense(self, in_place: bool = False) -> Tensor:
+        """(batch, maps, heads, query time, key time); ``in_place`` overwrites ``base``."""
+        if not self.products:
             assert self.base is not None
             return self.base
-        scores = torch.matmul(self.queries.transpose(-1, -2), self.keys)
-        return scores if self.base is None else scores.add_(self.base)
+        queries, keys = self._concatenated(slice(None))
+        if self.base is None:
+            scores = torch.bmm(queries.transpose(1, 2), keys)
+        else:
+            base = self.base.flatten(0, 2)
+            add = base.baddbmm_ if in_place else base.baddbmm
+            scores = add(queries.transpose(1, 2), keys)
+        return scores.unflatten(0, self.products[0][0].shape[:3])
 
     def attend(self, values: Tensor) -> Tensor:
         """softmax(scores) · values: (batch, maps, heads, features, time) → the same shape."""
-        assert self.queries is not None and self.keys is not None
-        if not isinstance(values.shape[-1], int):
+        key_frames = values.shape[-1]
+        if not isinstance(key_frames, int):
             # Exported for any number of frames: how many tiles there would be is not known.
             return torch.matmul(values, self.dense().softmax(dim=-1).transpose(-1, -2))
-        queries, keys, flat_values = self.queries.flatten(0, 2), self.keys.flatten(0, 2), values.flatten(0, 2)
-        base = None if self.base is None else self.base.flatten(0, 2)
-        heads, frames, key_frames = len(queries), queries.shape[-1], keys.shape[-1]
-        tile = TILE_ELEMENTS if queries.device.type == "cpu" else ACCELERATOR_TILE_ELEMENTS
+        frames = self.products[0][0].shape[-1] if self.base is None else self.base.shape[-2]
+        base, flat_values = None if self.base is None else self.base.flatten(0, 2), values.flatten(0, 2)
+        heads = len(flat_values)
+        tile = TILE_ELEMENTS if values.device.type == "cpu" else ACCELERATOR_TILE_ELEMENTS
         together = min(heads, max(1, tile // (frames * key_frames)))
         rows = min(frames, max(1, tile // (together * key_frames)))
         out = []
         for start in range(0, heads, together):
             part = slice(start, start + together)
+            product = self._concatenated(part) if self.products else None
             columns = []
             for first in range(0, frames, rows):
                 seen = slice(first, first + rows)
-                scores = torch.bmm(queries[part, :, seen].transpose(1, 2), keys[part])
-                if base is not None:
-                    scores = scores + base[part, seen]
+                if product is None:
+                    assert base is not None
+                    scores = base[part, seen]
+                else:
+                    queries, keys = product[0][..., seen].transpose(1, 2), product[1]
+                    scores = (
+                        torch.bmm(queries, keys) if base is None else torch.baddbmm(base[part, seen], queries, keys)
+                    )
                 columns.append(torch.bmm(flat_values[part], scores.softmax(dim=-1).transpose(1, 2)))
             out.append(columns[0] if len(columns) == 1 else torch.cat(columns, dim=2))
         return torch.cat(out).unflatten(0, values.shape[:3])
@@ -138,7 +162,7 @@ class MultichannelMultiheadAttention(nn.Module):
             for projection, source in ((self.q_proj, x), (self.k_proj, memory), (self.v_proj, memory))
         )
         queries, keys = apply_rotary_embedding(queries * self.scale), apply_rotary_embedding(keys)
-        scores = ResidualScores(queries, keys) if residual is None else residual.add(queries, keys)
+        scores = (residual or ResidualScores()).add(queries, keys)
         return self.o_proj(scores.attend(values).flatten(2, 3)), scores
 
 
@@ -169,7 +193,7 @@ class ConvolutionalMultiheadAttention(nn.Module):
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
         queries, keys = apply_rotary_embedding(queries * self.scale), apply_rotary_embedding(keys)
-        scores = ResidualScores(queries, keys) if residual is None else residual.add(queries, keys)
+        scores = (residual or ResidualScores()).add(queries, keys)
         return self.o_proj(scores.attend(values).reshape(x.shape)), scores
 
 
@@ -193,7 +217,7 @@ class ScoreGate(nn.Sequential):
     def blend(self, running: ResidualScores, skip: ResidualScores) -> ResidualScores:
         dense, dense_skip = running.dense(), skip.dense()
         gate = self(torch.cat((dense, dense_skip), dim=1))
-        return ResidualScores(None, None, torch.lerp(dense_skip, dense, gate))
+        return ResidualScores(base=torch.lerp(dense_skip, dense, gate))
 
 
 def _convolve_heads(conv: Any, x: Tensor) -> Tensor:

@@ -87,5 +87,7 @@ class FrameDecoder(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = functional.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=True)
-        return self.body(torch.cat((x, skip), dim=1))
+        upsampled = functional.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=True)
+        both = torch.cat((upsampled, skip), dim=1)
+        del upsampled  # long windows feel it
+        return self.body(both)

@@ -11,6 +11,7 @@ from .attention import ConvolutionalMultiheadAttention, MultichannelMultiheadAtt
 from .convolution import FrameConv
 from .linear import MultichannelLinear, SquaredReLU
 from .norm import ChannelNorm, FrameNorm, MultichannelLayerNorm
+from .parts import in_parts
 
 
 def _embed(channels: int, maps: int) -> nn.Module:
@@ -26,6 +27,10 @@ class LinearFeedForward(nn.Sequential):
             SquaredReLU(),
             MultichannelLinear(maps, maps, hidden, features),
         )
+        self.width = maps * hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        return in_parts(super().forward, x, len(x) * self.width)
 
 
 class ConvolutionalFeedForward(nn.Sequential):
@@ -37,6 +42,10 @@ class ConvolutionalFeedForward(nn.Sequential):
             SquaredReLU(),
             nn.Conv2d(maps * expansion, maps, 3, padding=1),
         )
+        self.width = maps * expansion
+
+    def forward(self, x: Tensor) -> Tensor:
+        return in_parts(super().forward, x, len(x) * self.width * x.shape[2], halo=2)
 
 
 class EncoderBlock(nn.Module):

@@ -62,16 +62,17 @@ class V1(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h, _ = self.input_transformer(x)
         x = torch.cat((x, h), dim=1)
-        skips: list[tuple[Tensor, Tensor]] = []
+        skips: list[Tensor] = []
+        memories: list[Tensor] = []
         for encoder, transformer in zip(self.encoders, self.encoder_transformers, strict=True):
             x = encoder(x)
             h, _ = transformer(x)
             x = torch.cat((x, h), dim=1)
-            skips.append((x, h))
-        skips.pop()
+            skips.append(x)
+            memories.append(h)
+        del skips[-1], memories[-1]
         for decoder, transformer in zip(self.decoders, self.decoder_transformers, strict=True):
-            skip, memory = skips.pop()
-            x = decoder(x, skip)
-            h, _ = transformer(x, memory)
+            x = decoder(x, skips.pop())
+            h, _ = transformer(x, memories.pop())
             x = torch.cat((x, h), dim=1)
         return self.out(x)

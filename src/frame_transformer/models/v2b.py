@@ -80,16 +80,18 @@ class V2b(nn.Module):
         x = torch.cat((x, self.positional_embedding(x)), dim=1)
         h, scores = self.input_transformer(x)
         x = torch.cat((x, h), dim=1)
-        skips: list[tuple[Tensor, Tensor, ResidualScores]] = []
+        skips: list[Tensor] = []
+        memories: list[tuple[Tensor, ResidualScores]] = []
         for encoder, transformer in zip(self.encoders, self.encoder_transformers, strict=True):
             x = encoder(x)
             h, scores = transformer(x, scores)
             x = torch.cat((x, h), dim=1)
-            skips.append((x, h, scores))
-        skips.pop()
+            skips.append(x)
+            memories.append((h, scores))
+        del skips[-1], memories[-1]
         for decoder, transformer in zip(self.decoders, self.decoder_transformers, strict=True):
-            skip, memory, skip_scores = skips.pop()
-            x = decoder(x, skip)
+            x = decoder(x, skips.pop())
+            memory, skip_scores = memories.pop()
             h, scores = transformer(x, memory, scores, skip_scores)
             x = torch.cat((x, h), dim=1)
         return self.out(x)

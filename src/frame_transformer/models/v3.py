@@ -49,7 +49,7 @@ class V3(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.cat((x, self.positional_embedding(x)), dim=1)
         h = self.identity(x) + self.conv2(self.activation(self.conv1(self.norm(x))))
-        scores: ResidualScores | None = None
+        scores = ResidualScores(in_place=True)
         for layer in self.transformer:
             h, scores = layer(h, scores)
         return self.out(h)
