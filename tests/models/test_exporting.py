@@ -86,7 +86,6 @@ def test_torch_program(model, tmp_path):
     torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-4)
 
 
-<<<<<<< Updated upstream
 SMALL = {"n_fft": 512, "hop_length": 256, "heads": 2}
 TINY_UNET = AsymUNetMCTConfig(
     **SMALL, widths=(4, 8), attention_maps=2, expansion=8, latent_layers=2, latent_expansion=1,
@@ -108,21 +107,6 @@ def test_every_family(name, file_format, tmp_path):
     path = tmp_path / f"model{exporting.FORMATS[file_format]}"
     assert export_model(create_model(FAMILIES[name]), path, file_format) < 1e-4
     assert path.stat().st_size > 10_000
-=======
-def test_attention_maps_and_their_gates(tmp_path):
-    torch.manual_seed(0)
-    config = AsymUNetMCTConfig(
-        n_fft=32, hop_length=16, widths=(2, 4), attention_maps=1, heads=2, expansion=4, latent_layers=2,
-        latent_expansion=1, positional_embedding=False, window=40, context=20,
-    )  # fmt: skip
-    model = create_model(config).eval()
-    assert export_model(model, tmp_path / "maps.onnx") < 1e-4
-    onnx_model = OnnxModel(tmp_path / "maps.onnx")
-    for frames in (7, 90):
-        x = torch.rand(1, 2, 16, frames)
-        with torch.inference_mode():
-            torch.testing.assert_close(onnx_model(x), model(x), rtol=1e-4, atol=1e-4)
->>>>>>> Stashed changes
 
 
 def test_a_model_that_differs_is_not_written(model, tmp_path, monkeypatch):
