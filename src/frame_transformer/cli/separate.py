@@ -53,7 +53,7 @@ def separate(
     engine: Annotated[str, typer.Option(help="torch, or onnx for files that export wrote.")] = "torch",
     window: Annotated[int | None, typer.Option(help="Frames kept of each pass of the network.")] = None,
     context: Annotated[int | None, typer.Option(help="Frames of context on each side.")] = None,
-    overlap: Annotated[float, typer.Option(help="Share of a window blended with the next, 0 to 0.5.")] = 0.25,
+    overlap: Annotated[float, typer.Option(help="Share of a window blended with the next, 0 to 0.5.")] = 0.0625,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows that pass the network together.")] = 1,
     tta: Annotated[
         bool, typer.Option("--tta", help="Average four sizes and positions of the window; four times the work.")

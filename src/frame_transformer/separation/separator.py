@@ -147,7 +147,7 @@ class Separator:
         dtype: str | torch.dtype = "float32",
         window: int | None = None,
         context: int | None = None,
-        overlap: float = 0.25,
+        overlap: float = 0.0625,
         batch_size: int = 1,
         tta: bool = False,
         smoothing: float = 0.0,
