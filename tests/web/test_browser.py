@@ -154,9 +154,9 @@ def test_two_visitors_at_once(visitor, song):
     second.click("#advanced summary")
     second.check("#tta")
     second.fill("#overlap", "0.1")
-    separate(second, song("two.wav", samples=200_000))
-    api.expect(first.locator("[data-state=done]")).to_have_count(2, timeout=30_000)
-    api.expect(second.locator("[data-state=done]")).to_have_count(1, timeout=30_000)
+    separate(second, song("two.wav", samples=50_000))
+    api.expect(first.locator("[data-state=done]")).to_have_count(2, timeout=90_000)
+    api.expect(second.locator("[data-state=done]")).to_have_count(1, timeout=90_000)
     assert first.locator("h2").all_text_contents() == ["one.wav", "three.wav"]
     assert second.locator(".track").count() == 2
     with second.expect_download() as download:
