@@ -1,6 +1,6 @@
 """What the adversarial stage does beyond its supervised loss, on generated songs, against a control without it.
 
-    python -m benchmarks.adversarial FOLDER [--steps 60]
+    python -m benchmarks.adversarial FOLDER [--steps 160] [--ahead 100]
 
 Both runs start from the same weights and take the same steps on the same crops; in the control the discriminator learns
 as well, but does not teach the network. Prints means over the fifths of the training.
@@ -83,7 +83,8 @@ def curve(output: Path, name: str) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--ahead", type=int, default=100, help="steps in which the discriminator only learns")
     parser.add_argument("--accuracy-weight", type=float, default=100.0)
     options = parser.parse_args()
     folder, steps = options.folder, options.steps
@@ -92,7 +93,7 @@ def main() -> None:
     start = f"--model.initial_weights={pretrained}"
     supervised = train(arguments(folder, "tiny", "supervised", 25, "--model.optimizer.lr=0.02", start))
     weight = f"--model.accuracy_weight={options.accuracy_weight}"
-    for name, ahead in (("adversarial", 0), ("control", steps)):
+    for name, ahead in (("adversarial", options.ahead), ("control", steps)):
         adversarial(
             folder, name, steps, pretrained, supervised, weight, f"--model.discriminator_steps_ahead={ahead}"
         )  # fmt: skip

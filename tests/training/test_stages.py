@@ -1,0 +1,32 @@
+"""All three stages one after the other, from folders to the separation of songs that none of them saw."""
+
+import numpy as np
+import pytest
+
+from benchmarks.adversarial import RATE, adversarial, arguments, curve, music, voice, write_songs
+from frame_transformer import Separator
+from frame_transformer.training.run import train
+
+MARGIN_DB = 5.0
+
+
+def sdr(target: np.ndarray, estimate: np.ndarray) -> float:
+    return 10 * np.log10(np.sum(target**2) / np.sum((target - estimate) ** 2))
+
+
+@pytest.mark.timeout(300)
+def test_unseen_songs_after_three_stages(tmp_path):
+    write_songs(tmp_path)
+    pretrained = train(arguments(tmp_path, "pretrain", "pretrained", 6, "--model.optimizer.lr=0.01"))
+    start = f"--model.initial_weights={pretrained}"
+    supervised = train(arguments(tmp_path, "tiny", "supervised", 25, "--model.optimizer.lr=0.02", start))
+    last = adversarial(tmp_path, "last", 8, pretrained, supervised)
+    for model in (supervised, last):
+        gains = []
+        for number in range(10, 14):
+            instrumental, vocals = music(number), voice(number)
+            mixture = instrumental + vocals
+            stems = Separator(model).separate(mixture, RATE)
+            gains.append(sdr(vocals, stems.vocals) - sdr(vocals, mixture))
+        assert min(gains) > MARGIN_DB, gains
+    assert len(curve(tmp_path / "last", "train/discriminator_accuracy")) == 8  # it learned at every step
