@@ -58,7 +58,8 @@ def test_two_nodes_take_the_step_of_one_process_with_twice_the_batch(arguments, 
         torch.load(tmp_path / name / "step-00000001.ckpt", weights_only=True)["state_dict"] for name in ("one", "two")
     )
     for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
+        # The loss is in bels: its gradients are near 1, and sums in another order differ in their last digits.
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)
     assert (tmp_path / "two" / "model.safetensors").exists()
 
 

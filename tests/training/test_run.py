@@ -11,7 +11,7 @@ def test_run(arguments, tmp_path, music):
         "config.yaml",
         "step-00000009.ckpt",
         "metrics.csv",
-        "step-00000009-vocals.flac",
+        "step-00000006-vocals.flac",
         "model.safetensors",
     } <= files
     stems = Separator(model).separate(music / "songs/validation/kept/vocals.wav")
