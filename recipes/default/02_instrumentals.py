@@ -11,12 +11,22 @@ file says and, where 02_voice_scan.py was run, DATA/voice_scan.json:
 """
 
 import json
-import subprocess
 import zipfile
 from pathlib import Path
 
 import av
-from common import AUDIO_SUFFIXES, SAMPLE_RATE, audio_files, decode, headroom, minutes, parser, seed_of, write
+from common import (
+    AUDIO_SUFFIXES,
+    SAMPLE_RATE,
+    audio_files,
+    debian_package,
+    decode,
+    headroom,
+    minutes,
+    parser,
+    seed_of,
+    write,
+)
 
 PACKAGES = {  # the package, and the folder (or pk3 archive) inside it that holds the music
     "nexuiz-music": "usr/share/games/nexuiz/data",
@@ -41,22 +51,13 @@ VOICE_SCAN = Path(__file__).with_name("voice_scan.json")
 VALIDATION_SHARE = 16  # one song in so many is kept for validation
 
 
-def download(package: str, folder: Path) -> Path:
+def music_folder(package: str, folder: Path) -> Path:
     """Downloads and unpacks a Debian package below ``folder``; returns the folder of its music."""
-    target = folder / package
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        archives = sorted(folder.glob(f"{package}_*.deb"))
-        if not archives:
-            subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True)
-            archives = sorted(folder.glob(f"{package}_*.deb"))
-        partial = folder / f".{package}.part"
-        subprocess.run(["dpkg", "-x", str(archives[-1]), str(partial)], check=True)
-        for archive in sorted((partial / PACKAGES[package]).glob("*.pk3")):
-            with zipfile.ZipFile(archive) as opened:
-                opened.extractall(archive.parent)  # zipfile keeps every member inside the folder it is given
-        partial.rename(target)
-    return target / PACKAGES[package]
+    music = debian_package(package, folder) / PACKAGES[package]
+    for archive in sorted(music.glob("*.pk3")):
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(archive.parent)  # zipfile keeps every member inside the folder it is given
+    return music
 
 
 def place(package: str, track: str, loudest_voice_db: float | None) -> Path:
@@ -87,7 +88,7 @@ def main() -> None:
     debs = (options.debs or options.output / "debs").resolve()
     known = known_voice(options.output)
     for package in [QUICK_PACKAGE] if options.quick else PACKAGES:
-        folder = download(package, debs)
+        folder = music_folder(package, debs)
         tracks = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
         for path in tracks[:1] if options.quick else tracks:
             track = path.relative_to(folder).as_posix()

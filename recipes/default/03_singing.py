@@ -2,13 +2,14 @@
 
     python recipes/default/03_singing.py --output DATA --minutes 60
 
-Needs Debian's ``espeak-ng`` and ``flite`` and the packages of requirements.txt. Lines spoken by a free voice are kept
-in voice_bank/ as WORLD analyses; each take sings some of them on new melodies, with doubles and harmonies, and is
+Needs Debian's ``espeak-ng`` and ``flite`` and the packages of requirements.txt. Some of the singers have the voices of
+real speakers, whose recordings are in a Debian package. Lines spoken by a free voice are kept in voice_bank/ as WORLD
+analyses; each take sings some of them on new melodies, with doubles and harmonies, and is
 processed as on a record. The singers share voices, but each has a body size (formants), a range and manners of its
 own. Writes
 
     singing/<singer>/<take>.flac              for training: 44.1 kHz stereo, silent gaps included
-    validation/singing/<singer>/<take>.flac   singers whose voices are in no training take; a tenth of the minutes
+    validation/singing/<singer>/<take>.flac   singers whose voices are in no training take; six minutes
 
 Takes are drawn from seeds of the singer's and the take's names: a run continues where the last one stopped, and two
 runs make the same songs.
@@ -20,11 +21,12 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from common import SAMPLE_RATE, audio_files, minutes, parser, seed_of, write
+import soundfile
+from common import SAMPLE_RATE, audio_files, debian_package, minutes, parser, seed_of, write
 from lyrics import ADLIBS, ENGLISH, FOREIGN, RAP, VOCALISE
 from production import place, produce_voice, set_loudness
 from singing import Composer, Note, Style, inhale, rap, sing, speak, syllables_of, transpose
-from voices import Line, Voice, spoken
+from voices import Line, Voice, recordings, spoken
 
 
 def blend(**weights: float) -> Voice:
@@ -102,6 +104,20 @@ SINGERS = [
     Singer("rms-bass", RMS, 37, 56, 0.9),
     Singer("tebukuro-soprano", TEBUKURO, 59, 79, 1.08),
 ]
+SINGERS += [
+    Singer(f"recorded-{language}-{register}", Voice(language, "recorded"), low, low + 19, formants, rasp=rasp)
+    for language, registers in {
+        "ro": (("mezzo", 54, 1.0, 0.0), ("alto", 50, 0.93, 0.3)),
+        "es": (("soprano", 58, 1.04, 0.0), ("mezzo", 55, 0.97, 0.2)),
+        "ru": (("baritone", 43, 1.0, 0.0), ("rock", 48, 1.06, 0.4)),
+        "fr": (("tenor", 46, 1.03, 0.0), ("bass", 38, 0.92, 0.0)),
+        "bg": (("bass", 39, 0.97, 0.2), ("tenor", 47, 1.06, 0.2)),
+        "el": (("alto", 53, 0.97, 0.0), ("soprano", 59, 1.06, 0.0)),
+        "be": (("mezzo", 56, 1.0, 0.0), ("rock", 53, 0.96, 0.4)),
+        "ca": (("baritone", 42, 0.97, 0.0), ("countertenor", 52, 1.05, 0.1)),
+    }.items()
+    for register, low, formants, rasp in registers
+]
 VALIDATION_SINGERS = [
     Singer("nezumi-mezzo", NEZUMI, 55, 74),
     Singer("awb-baritone", AWB, 43, 63, tilt=1.0),
@@ -109,6 +125,8 @@ VALIDATION_SINGERS = [
     Singer("awb-tenor", AWB, 48, 68, 1.06, rasp=0.2),
 ]
 SHORTEST_SECONDS = 4.0
+VALIDATION_MINUTES = 6.0
+RECORDINGS, SHORTEST_RECORDING = "tuxpaint-stamps-default", 1.2  # the Debian package; seconds
 MANNERS = {"song": 0.58, "ballad": 0.14, "rap": 0.13, "vocalise": 0.09, "speech": 0.06}
 
 
@@ -127,7 +145,11 @@ class Take:
 
     def line(self, texts: list[str], language: str = "en-us") -> Line:
         """A random line out of ``texts``. Every voice speaks its own choice of them, a growing one, so that the bank
-        is used well."""
+        is used well; a recorded one has its own lines, in its own language."""
+        if self.singer.voice.engine == "recorded":
+            return spoken(
+                self.singer.voice, str(self.rng.choice(recordings(self.singer.voice, self.bank))), "", self.bank
+            )
         own = np.random.default_rng(seed_of("lines", self.singer.voice.name)).permutation(len(texts))
         text = texts[own[self.rng.integers(min(len(texts), 6 + 3 * self.number))]]
         return spoken(self.singer.voice, text, language, self.bank)
@@ -261,6 +283,20 @@ class Take:
         return produce_voice(dry, self.tempo, self.rng)
 
 
+def fetch_recordings(debs: Path, bank: Path) -> None:
+    """Real speakers: what they say about the pictures of Tux Paint, as ``bank``/recordings/<language>/<line>.ogg."""
+    for voice in dict.fromkeys(singer.voice for singer in SINGERS if singer.voice.engine == "recorded"):
+        folder, ending = bank / "recordings" / voice.name, f"_desc_{voice.name}.ogg"
+        if folder.exists():
+            continue
+        partial = folder.with_name(f".{voice.name}.part")
+        partial.mkdir(parents=True, exist_ok=True)
+        for path in debian_package(RECORDINGS, debs).rglob(f"*{ending}"):
+            if soundfile.info(path).duration >= SHORTEST_RECORDING:
+                shutil.copyfile(path, partial / path.name.replace(ending, ".ogg"))
+        partial.rename(folder)
+
+
 def fill(folder: Path, singers: list[Singer], enough: float, seconds: float, bank: Path) -> None:
     """Makes takes, one singer after the other, until the folder holds enough minutes."""
     for number, singer in ((number, singer) for number in count() for singer in singers):
@@ -278,7 +314,7 @@ def fill(folder: Path, singers: list[Singer], enough: float, seconds: float, ban
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--minutes", type=float, default=60, help="minutes of training takes (default: 60)")
+    arguments.add_argument("--minutes", type=float, default=180, help="minutes of training takes (default: 180)")
     arguments.add_argument("--seconds", type=float, default=60, help="length of a take (default: 60)")
     options = arguments.parse_args()
     if options.seconds < SHORTEST_SECONDS:
@@ -291,7 +327,15 @@ def main() -> None:
     if missing:
         arguments.error(f"{' and '.join(missing)} missing: apt-get install espeak-ng flite")
     bank = options.output / "voice_bank"
-    fill(options.output / "validation" / "singing", validation, options.minutes / 10, options.seconds, bank)
+    if not options.quick:
+        fetch_recordings(options.output / "debs", bank)
+    fill(
+        options.output / "validation" / "singing",
+        validation,
+        min(options.minutes / 10, VALIDATION_MINUTES),
+        options.seconds,
+        bank,
+    )
     fill(options.output / "singing", singers, options.minutes, options.seconds, bank)
 
 

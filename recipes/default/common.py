@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import subprocess
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,24 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--output", type=Path, required=True, metavar="DIR", help="the data folder (made if missing)")
     result.add_argument("--quick", action="store_true", help="a tiny amount of data, to try the recipe out")
     return result
+
+
+def debian_package(package: str, folder: Path) -> Path:
+    """Downloads a Debian package and unpacks it, without installing it, to a folder below ``folder``, which it returns.
+
+    Needs apt-get and dpkg.
+    """
+    target = folder / package
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        archives = sorted(folder.glob(f"{package}_*.deb"))
+        if not archives:
+            subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=True)
+            archives = sorted(folder.glob(f"{package}_*.deb"))
+        partial = folder / f".{package}.part"
+        subprocess.run(["dpkg", "-x", str(archives[-1]), str(partial)], check=True)
+        partial.rename(target)
+    return target
 
 
 def decode(path: Path, stream: int = 0) -> np.ndarray:

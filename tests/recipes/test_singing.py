@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-pytest.importorskip("soundfile")
+soundfile = pytest.importorskip("soundfile")
 from singing import (
     SCALES,
     Composer,
@@ -18,7 +18,7 @@ from singing import (
     time_map,
     transpose,
 )
-from voices import FRAME_SECONDS, Line, Phoneme, analyse, kind_of, timed
+from voices import FRAME_SECONDS, Line, Phoneme, Voice, analyse, kind_of, recordings, spoken, timed
 
 RATE = 16_000
 STEADY = Style(vibrato=0.0, scoop=0.0, drift=0.0)
@@ -152,3 +152,25 @@ def test_a_line_is_sung_on_its_notes():
         near = wanted * 2 ** (np.linspace(-5, 5, 201) / 12)
         comb = [spectrum[[round(f * k / 44100 * 2**17) for k in range(1, 8)]].sum() for f in near]
         assert near[int(np.argmax(comb))] == pytest.approx(wanted, rel=0.02)
+
+
+def test_a_recording_sings_its_syllables(tmp_path):
+    """The same utterance as a file: where its vowels are is heard, not known."""
+    pytest.importorskip("pyworld")
+    audio, rate, phonemes = spoken_line()
+    voice, bank = Voice("somebody", "recorded"), tmp_path
+    folder = bank / "recordings" / voice.name
+    folder.mkdir(parents=True)
+    soundfile.write(folder / "line.wav", np.concatenate([np.zeros(rate), audio, np.zeros(rate)]), rate)
+    soundfile.write(folder / "silence.wav", np.zeros(rate), rate)
+
+    assert recordings(voice, bank) == ["line.wav", "silence.wav"]
+    line = spoken(voice, "line.wav", "", bank)
+    vowels = [phoneme for phoneme in line.phonemes if phoneme.kind == "vowel"]
+    lead = 0.05 - phonemes[0].start  # what is left of the silence
+    assert [vowel.start - lead for vowel in vowels] == pytest.approx([0.2, 0.52], abs=0.04)
+    assert [vowel.end - lead for vowel in vowels] == pytest.approx(
+        [0.45, 0.8], abs=0.1
+    )  # the pitch is lost before the sound ends
+    with pytest.raises(ValueError, match=r"silence\.wav is silent"):
+        spoken(voice, "silence.wav", "", bank)
