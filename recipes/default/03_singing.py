@@ -147,9 +147,11 @@ class Take:
         """A random line out of ``texts``. Every voice speaks its own choice of them, a growing one, so that the bank
         is used well; a recorded one has its own lines, in its own language."""
         if self.singer.voice.engine == "recorded":
-            return spoken(
-                self.singer.voice, str(self.rng.choice(recordings(self.singer.voice, self.bank))), "", self.bank
-            )
+            for text in self.rng.permutation(recordings(self.singer.voice, self.bank)):
+                try:
+                    return spoken(self.singer.voice, str(text), "", self.bank)
+                except ValueError:  # a recording without a syllable
+                    continue
         own = np.random.default_rng(seed_of("lines", self.singer.voice.name)).permutation(len(texts))
         text = texts[own[self.rng.integers(min(len(texts), 6 + 3 * self.number))]]
         return spoken(self.singer.voice, text, language, self.bank)

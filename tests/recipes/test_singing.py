@@ -157,6 +157,7 @@ def test_a_line_is_sung_on_its_notes():
 def test_a_recording_sings_its_syllables(tmp_path):
     """The same utterance as a file: where its vowels are is heard, not known."""
     pytest.importorskip("pyworld")
+    soundfile = pytest.importorskip("soundfile")
     audio, rate, phonemes = spoken_line()
     voice, bank = Voice("somebody", "recorded"), tmp_path
     folder = bank / "recordings" / voice.name
