@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-soundfile = pytest.importorskip("soundfile")
+pytest.importorskip("soundfile")
 from singing import (
     SCALES,
     Composer,
