@@ -18,7 +18,7 @@ import torch
 from common import parser
 from torch import Tensor, nn
 
-from frame_transformer.data import Effect, PreparedSong, VoxAugConfig, read_prepared
+from frame_transformer.data import CropConfig, Effect, PreparedSong, VoxAugConfig, read_prepared
 from frame_transformer.data.voxaug import NO_EFFECTS
 from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig
 from frame_transformer.training.pretraining import Corruption, corrupt
@@ -65,6 +65,8 @@ class Variant:
     muon: bool = True
     voxaug: VoxAugConfig = step_5.VOXAUG
     songs: Callable[[list[PreparedSong]], list[PreparedSong]] = everything
+    crops: CropConfig = step_5.CROPS
+    real_voices: float = step_5.REAL_VOICE_SHARE
     pretraining: float = 0.0  # share of the time
     batch_size: int = 4
 
@@ -72,7 +74,11 @@ class Variant:
 VARIANTS = {
     "as in step 5": Variant(),
     "n_fft 2048, hop 1024": Variant(replace(step_5.MODEL, n_fft=2048, hop_length=1024, window=512, context=64)),
-    "patches of 16 bins": Variant(replace(step_5.MODEL, frequency_patch=16)),
+    "patches of 8 bins": Variant(replace(step_5.MODEL, frequency_patch=8)),
+    "upper levels twice as wide": Variant(replace(step_5.MODEL, widths=(48, 64, 64, 64, 96, 128, 128))),
+    "real voices 60 %, same song 25 %": Variant(real_voices=0.6, crops=replace(step_5.CROPS, same_song=0.25)),
+    "real voices 30 %, same song 10 %": Variant(real_voices=0.3, crops=replace(step_5.CROPS, same_song=0.1)),
+    "real voices 15 %, same song 10 %": Variant(real_voices=0.15, crops=replace(step_5.CROPS, same_song=0.1)),
     "two attention maps": Variant(replace(step_5.MODEL, attention_maps=2)),
     "no latent layers": Variant(replace(step_5.MODEL, latent_layers=0)),
     "L1 of magnitudes alone": Variant(loss=magnitude_loss),
@@ -97,7 +103,9 @@ def train(variant: Variant, songs: list[PreparedSong], seconds: float) -> tuple[
     rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.98))
     started = time.process_time()
-    for step, batch in enumerate(step_5.batches(songs, variant.batch_size, config=variant.voxaug)):
+    for step, batch in enumerate(
+        step_5.batches(songs, variant.batch_size, effects=variant.voxaug, crops=variant.crops)
+    ):
         spent = (time.process_time() - started) / seconds
         if spent >= 1:
             return average.module, step
@@ -113,10 +121,6 @@ def train(variant: Variant, songs: list[PreparedSong], seconds: float) -> tuple[
     raise AssertionError("batches have no end")
 
 
-def mean(pairs: list[list[float]]) -> list[float]:
-    return [round(sum(values) / len(values), 2) for values in zip(*pairs, strict=True)]
-
-
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--seconds", type=float, default=300, help="processor time of each training")
@@ -129,10 +133,11 @@ def main() -> None:
     for name, variant in VARIANTS.items():
         if name in known:
             continue
-        model, steps = train(variant, step_5.balanced(variant.songs(songs)), 5 if options.quick else options.seconds)
-        result = step_5.measured(model, options.output / "validation")
-        mixes = step_5.measured(model, options.output / "validation" / "mixes", "*/vocals.flac")
-        line = {"variant": name, "steps": steps, **result, "mixes": mean(list(mixes.values()))}
+        chosen = step_5.balanced(variant.songs(songs), variant.real_voices)
+        model, steps = train(variant, chosen, 5 if options.quick else options.seconds)
+        validation = options.output / "validation"
+        line = {"variant": name, "steps": steps, **step_5.measured(model, validation)}
+        line |= {"mixes": step_5.mean_of_mixes(model, validation)}
         print(json.dumps(line), flush=True)
         with report.open("a") as file:
             file.write(json.dumps(line) + "\n")
