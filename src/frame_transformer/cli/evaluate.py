@@ -47,7 +47,7 @@ def evaluate(
 
     progress_console = Console(stderr=True)
     bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=progress_console, disable=not progress_console.is_terminal, transient=True,
     )  # fmt: skip
     with bars:
@@ -86,9 +86,9 @@ def _print_tables(result: "Evaluation") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False)  # names may hold brackets
     if not console.is_terminal:
-        console = Console(width=200)
+        console = Console(markup=False, width=200)
     for stem in result.stems:
         head, *rows = result.table(stem)
         table = Table(title=stem, title_justify="left", title_style="bold", box=None, pad_edge=False)

@@ -183,7 +183,8 @@ def _print(result: "FileResult") -> None:
     if result.error is not None:
         typer.echo(f"error: {result.error}", err=True)
     elif result.skipped:
-        typer.echo(f"{result.source}: already separated (--overwrite separates again)")
+        first = next(iter(result.outputs.values()))
+        typer.echo(f"{result.source}: already separated, {first} is there (--overwrite separates again)")
     else:
         for path in result.outputs.values():
             typer.echo(path)

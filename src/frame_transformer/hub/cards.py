@@ -35,7 +35,7 @@ CARDS = {
             "default",
             "asym_unet_mct",
             4_577_680,
-            "small AsymUNetMCT, trained for an hour on a CPU",
+            "small AsymUNetMCT, trained on a CPU",
             "in the package",
             "MIT",
             "default.safetensors",

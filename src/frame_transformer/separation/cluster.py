@@ -7,6 +7,7 @@ place, and only then writes the track's record; a worker that dies at any moment
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import time
@@ -18,6 +19,8 @@ from typing import Any
 from ..errors import FrameTransformerError, OptionError
 from .batch import AUDIO_SUFFIXES, FileResult, OutputOptions, find_songs, separate_file
 from .separator import Separator
+
+logger = logging.getLogger(__name__)
 
 RECORDS = "manifest"
 # Ray repeats a block whose worker died; more blocks than this burden its scheduler.
@@ -195,12 +198,18 @@ def separate_on_cluster(
     if not jobs:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray tells of its start and of every plan on standard error; with --verbose it may.
+    level = logging.INFO if logger.isEnabledFor(logging.INFO) else logging.ERROR
     joined = not ray.is_initialized()
     if joined:
         try:
-            ray.init(address=None if address == "auto" else address, include_dashboard=False, log_to_driver=False)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise OptionError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from error
+            ray.init(
+                address=None if address == "auto" else address, include_dashboard=False, log_to_driver=False,
+                logging_level=level,
+            )  # fmt: skip
+        except Exception as error:  # Ray raises the bare class where a node does not start in time
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise OptionError(f"no Ray cluster at {address}: {reason}") from error
     try:
         resources = ray.cluster_resources()
         gpu = resources.get("GPU", 0) >= 1 and not str(separator.get("device", "auto")).startswith("cpu")
@@ -209,6 +218,9 @@ def separate_on_cluster(
             raise OptionError(f"the cluster has no room for a worker of {cpus_per_worker} cores")
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        for handler in logging.getLogger("ray.data").handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setLevel(level)
         data = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=min(len(jobs), MAX_BLOCKS))
         done = data.map(
             _Worker,  # type: ignore[arg-type]
