@@ -27,7 +27,7 @@ def show(name: str, rows: list[Result], console: Console) -> None:
     table = Table(title=name, title_justify="left")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for row in rows:
         values = (row.get(column, "") for column in columns)
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))

@@ -1,5 +1,7 @@
 """What every benchmark needs: a child process whose peak memory is its own, and medians of interleaved repeats."""
 
+import contextlib
+import ctypes
 import json
 import resource
 import statistics
@@ -8,7 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 Result = dict[str, Any]
 
@@ -37,25 +40,58 @@ def peak_mb() -> float:
     return round((peak if sys.platform == "darwin" else peak * 1024) / 1e6)
 
 
-def interleaved(works: dict[str, Callable[[], object]], repeats: int, warm: bool = True) -> dict[str, float]:
-    """Median wall-clock seconds of each work, called in turn so that other load on the machine falls on all alike."""
-    if warm:
-        for work in works.values():
-            work()
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+class Seconds(NamedTuple):
+    """How long something took: ``wall`` by the clock, ``processor`` over all threads, which other load hardly moves."""
+
+    wall: float
+    processor: float
+
+
+def timed(work: Callable[[], object]) -> Seconds:
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Seconds(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def interleaved(
+    works: dict[str, Callable[[], object]], repeats: int, before: Callable[[str], None]
+) -> dict[str, Seconds]:
+    """Median of each work's seconds, called in turn so that other load on the machine falls on all alike.
+
+    ``before`` is called with the name of each work ahead of it, and is not timed.
+    """
+    laps: dict[str, list[Seconds]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
-            started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+            before(name)
+            laps[name].append(timed(work))
+    return {name: Seconds(*map(statistics.median, zip(*values, strict=True))) for name, values in laps.items()}
+
+
+def return_freed_memory() -> None:
+    """Undoes :func:`frame_transformer.separation.separator.keep_freed_memory`: glibc as it is of itself."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        m_trim_threshold, m_mmap_threshold, largest = -1, -3, 1 << 25  # where glibc's moving threshold ends up
+        libc.mallopt(m_mmap_threshold, largest)
+        libc.mallopt(m_trim_threshold, 2 * largest)
+        libc.malloc_trim(0)
+
+
+def limit_memory() -> None:
+    """Lets an allocation beyond what the machine has free fail in this process, before others are killed for it."""
+    with contextlib.suppress(OSError):  # Linux only
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+        resource.setrlimit(resource.RLIMIT_DATA, (1024 * available, resource.RLIM_INFINITY))
 
 
 def call(function: str, arguments: Result) -> Result:
-    """The result of ``"module:function"`` in this process, with the process's peak memory so far."""
+    """The result of ``"module:function"`` in this process, with the process's peak memory where it has none of its own."""
     module, _, name = function.partition(":")
-    return {**getattr(import_module(module), name)(**arguments), "peak_mb": peak_mb()}
+    result = getattr(import_module(module), name)(**arguments)
+    return {"peak_mb": peak_mb(), **result}
 
 
 if __name__ == "__main__":
+    limit_memory()
     print(json.dumps(call(sys.argv[1], json.loads(sys.argv[2]))))

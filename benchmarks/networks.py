@@ -1,13 +1,12 @@
 """The networks alone: one window of every family, ours against the plain formulation with the same weights."""
 
-import time
-
 import torch
 
 from frame_transformer.models import AsymUNetMCTConfig, SpectrogramConfig, V1Config, V2bConfig, V3Config, create_model
+from frame_transformer.separation.separator import keep_freed_memory
 from tests.reference import reference_forward
 
-from .measuring import ChildFailedError, Result, in_child, interleaved
+from .measuring import ChildFailedError, Result, in_child, interleaved, peak_mb, return_freed_memory, timed
 
 PUBLISHED: dict[str, SpectrogramConfig] = {
     "v1": V1Config(),
@@ -17,7 +16,7 @@ PUBLISHED: dict[str, SpectrogramConfig] = {
     # Small enough for a smoke test; no published model.
     "tiny": V1Config(n_fft=512, hop_length=256, channels=1, heads=2, expansion=1),
 }
-FRAMES = {"v1": (256, 2048), "v2b": (256, 2048), "v3": (256, 2048), "asym_unet_mct": (256, 1024)}
+FRAMES = {"v1": (256, 2048), "v2b": (256, 1024, 2048), "v3": (256, 2048), "asym_unet_mct": (256, 1024)}
 
 
 def random_model(name: str) -> torch.nn.Module:
@@ -36,23 +35,13 @@ def random_model(name: str) -> torch.nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def seconds_of(config: SpectrogramConfig, frames: int) -> float:
-    return frames * config.hop_length / config.sample_rate
-
-
-def one_pass(name: str, frames: int, plain: bool, threads: int) -> Result:
-    """Time of a single pass in this process; its peak memory is what is wanted."""
-    torch.set_num_threads(threads)
-    model = random_model(name)
-    x = torch.rand(1, model.config.in_channels, model.config.features, frames)
-    started = time.perf_counter()
-    with torch.inference_mode():
-        _ = reference_forward(model.config, model.state_dict(), x) if plain else model(x)
-    return {"seconds": time.perf_counter() - started}
-
-
 def compare(name: str, frames: int, threads: int, repeats: int) -> Result:
-    """Ours and plain in one process in turn, and how far apart their outputs are."""
+    """Ours and plain in this process: the memory of one pass of each, then both in turn, and how far apart they are.
+
+    Ours runs as in separation, with freed memory kept, and plain as research code does, without. Ours comes first, so
+    that its peak is its own; plain's holds our output, too. Where plain needs more memory than there is,
+    ``plain_failed`` says so and ours is timed alone. Without ``repeats`` the first passes are timed.
+    """
     torch.set_num_threads(threads)
     model = random_model(name)
     state = model.state_dict()
@@ -65,44 +54,40 @@ def compare(name: str, frames: int, threads: int, repeats: int) -> Result:
     def plain() -> None:
         outputs["plain"] = reference_forward(model.config, state, x)
 
+    works = {"ours": ours, "plain": plain}
+    allocators = {"ours": keep_freed_memory, "plain": return_freed_memory}
+    row: Result = {}
+    seconds = {}
     with torch.inference_mode():
-        seconds = interleaved({"ours": ours, "plain": plain}, repeats, warm=frames <= 512)
-        error = (outputs["ours"] - outputs["plain"]).norm() / outputs["plain"].norm()
-    length = seconds_of(model.config, frames)
-    return {
-        "rtf": seconds["ours"] / length,
-        "plain_rtf": seconds["plain"] / length,
-        "speed_up": seconds["plain"] / seconds["ours"],
-        "relative_error": float(error),
-    }
+        keep_freed_memory()
+        seconds["ours"] = timed(ours)
+        row["peak_mb"] = peak_mb()
+        return_freed_memory()
+        try:
+            seconds["plain"] = timed(plain)
+            row["plain_peak_mb"] = peak_mb()
+        except RuntimeError as error:  # of PyTorch's allocator
+            row["plain_failed"] = str(error).splitlines()[0]
+        if repeats:
+            seconds = interleaved({key: works[key] for key in seconds}, repeats, lambda which: allocators[which]())
+    length = frames * model.config.hop_length / model.config.sample_rate
+    row["rtf"], row["processor_s"] = seconds["ours"].wall / length, seconds["ours"].processor
+    if "plain" in seconds:
+        row["speed_up"] = seconds["plain"].wall / seconds["ours"].wall
+        row["processor_speed_up"] = seconds["plain"].processor / seconds["ours"].processor
+        row["relative_error"] = float((outputs["ours"] - outputs["plain"]).norm() / outputs["plain"].norm())
+    return row
 
 
 def run(quick: bool, threads: int) -> list[Result]:
-    """Real-time factor, ratio to the plain formulation and peak memory of every family at its windows.
-
-    The plain form of V2b at 2048 frames needs 21 GB and is left out; ``plain_peak_mb`` of the others is measured.
-    """
+    """Real-time factor, ratio to the plain formulation and peak memory of every family at its windows."""
     rows = []
     for name, lengths in ({"tiny": (64,)} if quick else FRAMES).items():
         for frames in lengths:
-            row: Result = {"model": name, "frames": frames, "threads": threads}
+            row: Result = {"name": name, "frames": frames, "threads": threads}
             try:
-                row["peak_mb"] = in_child(
-                    "benchmarks.networks:one_pass", name=name, frames=frames, plain=False, threads=threads
-                )["peak_mb"]
-                if (name, frames) != ("v2b", 2048):
-                    row["plain_peak_mb"] = in_child(
-                        "benchmarks.networks:one_pass", name=name, frames=frames, plain=True, threads=threads
-                    )["peak_mb"]
-                    compared = in_child(
-                        "benchmarks.networks:compare", name=name, frames=frames, threads=threads, repeats=1 + 2 * quick
-                    )
-                    row |= {key: compared[key] for key in ("rtf", "plain_rtf", "speed_up", "relative_error")}
-                else:
-                    alone = in_child(
-                        "benchmarks.networks:one_pass", name=name, frames=frames, plain=False, threads=threads
-                    )
-                    row["rtf"] = alone["seconds"] / seconds_of(PUBLISHED[name], frames)
+                # A long window takes minutes: its first pass is its measurement.
+                row |= in_child("benchmarks.networks:compare", **row, repeats=3 if frames <= 256 else 0)
             except ChildFailedError as error:
                 row["failed"] = str(error)
             rows.append(row)

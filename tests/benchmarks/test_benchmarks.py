@@ -3,7 +3,9 @@
 import json
 
 import pytest
+import torch
 
+from benchmarks import networks
 from benchmarks.__main__ import main
 from benchmarks.measuring import ChildFailedError, in_child
 
@@ -17,8 +19,20 @@ def test_quick(name, tmp_path):
     if name == "networks":
         assert rows[0]["relative_error"] <= 1e-4
         assert rows[0]["peak_mb"] > 50
+        assert 0.01 < rows[0]["processor_speed_up"] < 100
 
 
 def test_a_failing_measurement_says_why():
     with pytest.raises(ChildFailedError, match="KeyError: 'nobody'"):
         in_child("benchmarks.networks:random_model", name="nobody")
+
+
+def test_ours_is_timed_alone_where_plain_needs_too_much_memory(monkeypatch):
+    def refuse(*_):
+        return torch.empty(1 << 60)
+
+    monkeypatch.setattr(networks, "reference_forward", refuse)
+    row = networks.compare("tiny", frames=32, threads=1, repeats=1)
+    assert "memory" in row["plain_failed"]
+    assert row["rtf"] > 0
+    assert "speed_up" not in row

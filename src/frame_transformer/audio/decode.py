@@ -169,9 +169,9 @@ class AudioReader:
             )
 
     def _checked(self, block: np.ndarray, start: int) -> np.ndarray:
-        finite = np.isfinite(block).all(axis=0)
+        finite = np.isfinite(block)
         if not finite.all():
-            where = (start + int(np.argmin(finite))) / self.info.sample_rate
+            where = (start + int(np.argmin(finite.all(axis=0)))) / self.info.sample_rate
             raise AudioError(f"{self.name}: holds NaN or infinite samples, the first at {where:.3f} s")
         return np.ascontiguousarray(block)
 
@@ -192,7 +192,9 @@ class AudioReader:
                     end = round(frame.duration * frame.time_base * rate)
                 frame.pts = None
                 for converted in cast(av.AudioResampler, resampler).resample(frame):
-                    part = converted.to_ndarray().reshape(-1, self.info.channels).T[:, :end]
+                    # A view: to_ndarray would copy every frame, and they are joined to blocks anyway.
+                    packed = np.frombuffer(converted.planes[0], np.float32)[: converted.samples * self.info.channels]
+                    part = packed.reshape(-1, self.info.channels).T[:, :end]
                     samples += part.shape[1]
                     yield part
             self._warn_if_truncated(container, samples / rate)
