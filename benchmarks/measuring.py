@@ -86,7 +86,7 @@ def limit_memory() -> None:
 
 
 def call(function: str, arguments: Result) -> Result:
-    """The result of ``"module:function"`` in this process, with the process's peak memory where it has none of its own."""
+    """The result of ``"module:function"`` in this process, with the peak memory so far where it names none."""
     module, _, name = function.partition(":")
     result = getattr(import_module(module), name)(**arguments)
     return {"peak_mb": peak_mb(), **result}
