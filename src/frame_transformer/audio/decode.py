@@ -193,7 +193,8 @@ class AudioReader:
                 frame.pts = None
                 for converted in cast(av.AudioResampler, resampler).resample(frame):
                     # A view: to_ndarray would copy every frame, and they are joined to blocks anyway.
-                    packed = np.frombuffer(converted.planes[0], np.float32)[: converted.samples * self.info.channels]
+                    plane: Any = converted.planes[0]  # its type does not say that it is a buffer
+                    packed = np.frombuffer(plane, np.float32, converted.samples * self.info.channels)
                     part = packed.reshape(-1, self.info.channels).T[:, :end]
                     samples += part.shape[1]
                     yield part
