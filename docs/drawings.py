@@ -101,8 +101,7 @@ Step = tuple[str, str]
 def residual_chain(name: str, title: str, first: str, groups: list[list[list[Step]]], notes: dict[int, str]) -> None:
     """Pre-norm residual groups one below the other: every group is branches of steps whose sum is added to its input.
 
-    A branch list of one is a plain residual; two branches follow a shared first step. ``notes`` adds a dashed arrow
-    with text into the last step of the first branch of a group.
+    ``notes``, by number of the group, are texts with a dashed arrow into the last step of its last branch.
     """
     x, y, gap = 300, 36, 46
     height = 90 + sum((max(map(len, group)) + 1) * gap + 8 for group in groups)
@@ -128,10 +127,10 @@ def residual_chain(name: str, title: str, first: str, groups: list[list[list[Ste
             else:
                 side = total.y - 18
                 drawing.arrow(previous.bottom, (column, side), (x, side), total.top)
-            if column == columns[0 if len(group) == 1 else -1] and number in notes:
-                edge = previous.right
-                drawing.arrow((edge[0] + 40, edge[1]), edge, dashed=True)
-                drawing.text(edge[0] + 46, edge[1], notes[number], 11, "start")
+        if number in notes:
+            edge = previous.right
+            drawing.arrow((edge[0] + 40, edge[1]), edge, dashed=True)
+            drawing.text(edge[0] + 46, edge[1], notes[number], 11, "start")
         above = total
     end = drawing.box(x, above.y + gap, "maps out", "data", 230)
     drawing.arrow(above.bottom, end.top)
@@ -195,8 +194,13 @@ def network() -> None:
 
 
 def blocks() -> None:
-    norm, attention = ("layer norm", "norm"), "attention"
-    scores = "residual scores of the\nlevel above"
+    norm = ("layer norm", "norm")
+    self_attention = [norm, ("self-attention over frames", "attention")]
+    skip_attention = [norm, ("skip attention, gated", "attention")]
+    linear = [norm, ("linear, squared ReLU, linear", "linear")]
+    feed_forward = [norm, ("feed-forward, squared ReLU", "linear")]
+    of_encoder = "encoder's maps\nand scores"
+    of_block = "residual scores of the\nblock before"
     residual_chain(
         "frame-transformer-encoder",
         "Frame transformer encoder block of AsymUNetMCT",
@@ -208,20 +212,17 @@ def blocks() -> None:
                 [norm, ("3×3 conv + linear, sq. ReLU", "convolution")],
             ],
             [[norm, ("9×9 conv + linear", "convolution")]],
-            [[norm, ("self-attention over frames", attention)]],
-            [[norm, ("linear, squared ReLU, linear", "linear")]],
+            [self_attention],
+            [linear],
         ],
-        {3: scores},
+        {3: "residual scores of the\nlevel above"},
     )
     residual_chain(
         "frame-transformer-decoder",
         "Frame transformer decoder block of AsymUNetMCT",
         "1×1 convolution to the maps",
         [
-            [
-                [norm, ("self-attention over frames", attention)],
-                [norm, ("skip attention, gated", attention)],
-            ],
+            [self_attention, skip_attention],
             [
                 [
                     norm,
@@ -230,11 +231,11 @@ def blocks() -> None:
                     ("7×7 conv + linear", "convolution"),
                 ],
             ],
-            [[norm, ("self-attention over frames", attention)]],
-            [[norm, ("skip attention, gated", attention)]],
-            [[norm, ("linear, squared ReLU, linear", "linear")]],
+            [self_attention],
+            [skip_attention],
+            [linear],
         ],
-        {0: "encoder's maps\nand scores", 3: "encoder's maps\nand scores"},
+        {0: of_encoder, 3: of_encoder},
     )
     residual_chain(
         "latent-transformer",
@@ -247,7 +248,7 @@ def blocks() -> None:
                 [norm, ("separable 3×3, sq. ReLU", "convolution")],
             ],
             [[norm, ("separable 9×9 conv", "convolution")]],
-            [[norm, ("attention, positions f × t", attention)]],
+            [[norm, ("attention, positions f × t", "attention")]],
             [[norm, ("3×3 conv, sq. ReLU, 3×3 conv", "convolution")]],
         ],
         {3: "residual scores of the\nlayer before"},
@@ -257,21 +258,21 @@ def blocks() -> None:
         "Transformer encoder block of V1, V2b and V3",
         "1×1 convolution to the maps",
         [
-            [[norm, ("self-attention over frames", attention)]],
-            [[norm, ("feed-forward, squared ReLU", "linear")]],
+            [self_attention],
+            [feed_forward],
         ],
-        {0: "residual scores of the\nblock before"},
+        {0: of_block},
     )
     residual_chain(
         "transformer-decoder",
         "Transformer decoder block of V1 and V2b",
         "1×1 convolution to the maps",
         [
-            [[norm, ("self-attention over frames", attention)]],
-            [[norm, ("attention to the encoder", attention)]],
-            [[norm, ("feed-forward, squared ReLU", "linear")]],
+            [self_attention],
+            [[norm, ("attention to the encoder", "attention")]],
+            [feed_forward],
         ],
-        {0: "residual scores of the\nblock before", 1: "encoder's maps\nand scores"},
+        {0: of_block, 1: of_encoder},
     )
     residual_chain(
         "resblock",

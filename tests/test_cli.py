@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 import pytest
+import rich.progress
 import torch
 from PIL import Image
 
@@ -211,6 +212,28 @@ def test_the_total_speed_stands_at_the_end(run, song, tiny_file):
     song("a.wav", samples=3000)
     song("b.wav", samples=3000)
     assert "2 files: 0.1 s in" in run("separate", "a.wav", "b.wav", "-n", tiny_file)[2].splitlines()[-1]
+
+
+def test_a_bar_counts_the_files_where_there_are_several(run, song, tiny_file, tmp_path, monkeypatch):
+    bars = []
+
+    class Watched(rich.progress.Progress):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            bars.append(self)
+
+    monkeypatch.setattr(rich.progress, "Progress", Watched)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # stands for a terminal
+    (tmp_path / "bad.wav").write_text("no sound")
+    one, two = song("one.wav", samples=3000), song("two.wav", samples=3000)
+    assert run("separate", one, "-n", tiny_file)[0] == 0
+    _, _, err = run("separate", one, "bad.wav", two, "-n", tiny_file)
+    assert "all files" in err
+    # The bars of single files are gone; skipped and failed files count as done.
+    assert [[(bar.description, bar.completed, bar.total, bar.visible) for bar in shown.tasks] for shown in bars] == [
+        [("all files", 1, 1, False)],
+        [("all files", 3, 3, True)],
+    ]
 
 
 def test_a_model_is_downloaded_imported_and_used(run, song, monkeypatch, tmp_path):

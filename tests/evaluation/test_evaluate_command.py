@@ -31,6 +31,11 @@ def test_json_of_folders_alone(run, dataset, separated):
     assert list(json.loads(out)["summary"]) == ["sometool"]
 
 
+def test_names_may_hold_brackets(run, dataset, separated):
+    arguments = (dataset, "-e", f"[red]tool={separated}", "--baselines", "none", "--metrics", "uSDR", "-j", 1)
+    assert "[red]tool" in run(*arguments)[1]
+
+
 def test_ensembles_are_joined_with_plus(run, dataset, tiny_file):
     code, out, _ = run(
         dataset, "-n", f"{tiny_file}+{tiny_file}", "--baselines", "none", "--metrics", "uSDR", "-d", "cpu", "-j", 1

@@ -64,6 +64,17 @@ def visitor(browser, page):
     assert failures == []
 
 
+@pytest.fixture(scope="module")
+def long_song(tmp_path_factory):
+    """Eight minutes: long enough to be still in work whatever the page is asked meanwhile."""
+    path = tmp_path_factory.mktemp("long") / "long.flac"
+    quiet = np.random.default_rng(0).standard_normal((1, 44_100 * 60)).astype(np.float32) * 0.01
+    with AudioWriter(path, 44_100, 1, audio_format="flac") as writer:
+        for _ in range(8):
+            writer.write(quiet)
+    return path
+
+
 def _own(url, address):
     return url.startswith((address, "data:", "blob:"))
 
@@ -164,14 +175,26 @@ def test_two_visitors_at_once(visitor, song):
     assert download.value.suggested_filename == "two (vocals).flac"
 
 
-def test_cancel_midway_leaves_no_files_and_the_song_can_be_separated_again(visitor, page, tmp_path):
-    path = tmp_path / "long.flac"
-    quiet = np.random.default_rng(0).standard_normal((1, 44_100 * 60)).astype(np.float32) * 0.01
-    with AudioWriter(path, 44_100, 1, audio_format="flac") as writer:
-        for _ in range(8):
-            writer.write(quiet)
+def test_as_many_songs_at_once_as_jobs_and_the_next_waits(visitor, long_song, song):
+    first, second, third = visitor(), visitor(), visitor()
+    for tab in (first, second):
+        tab.click("#advanced summary")
+        tab.check("#tta")
+        separate(tab, long_song)
+    for tab in (first, second):
+        tab.wait_for_function("/Separating: \\d+ %/.test(document.querySelector('.state').textContent)")
+    separate(third, song("short.wav"))
+    api.expect(third.locator(".state")).to_have_text("Next in the queue.")
+    first.click(".cancel")
+    api.expect(third.locator("[data-state=done]")).to_have_count(1, timeout=90_000)
+    assert second.locator("[data-state=running]").count() == 1
+    second.click(".cancel")
+    api.expect(second.locator(".state")).to_have_text("Cancelled.", timeout=30_000)
+
+
+def test_cancel_midway_leaves_no_files_and_the_song_can_be_separated_again(visitor, page, long_song):
     tab = visitor()
-    separate(tab, path)
+    separate(tab, long_song)
     tab.wait_for_function(
         "document.querySelector('progress')?.value > 0 && document.querySelector('.cancel').offsetParent"
     )

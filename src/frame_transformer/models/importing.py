@@ -37,6 +37,10 @@ def _decoders(levels: int) -> tuple[Rule, ...]:
     )
 
 
+def _feed_forward(first: int) -> tuple[Rule, ...]:
+    return ((r"feed_forward\.0\.", f"conv{first}."), (r"feed_forward\.2\.", f"conv{first + 1}."))
+
+
 KEY_RULES: dict[type[SpectrogramConfig], tuple[Rule, ...]] = {
     V1Config: (
         *_LADDER,
@@ -44,27 +48,24 @@ KEY_RULES: dict[type[SpectrogramConfig], tuple[Rule, ...]] = {
         (r"\.body\.", ".body.0."),
         (r"(norm\d?)\.(weight|bias)$", r"\1.norm.\2"),
         (r"\.o_proj\.", ".out_proj."),
-        (r"feed_forward\.0\.", "conv1."),
-        (r"feed_forward\.2\.", "conv2."),
+        *_feed_forward(1),
         (r"^out\.weight$", "out"),
     ),
     V2bConfig: (
         *_POSITIONAL,
         *_LADDER,
         *_decoders(5),
-        (r"feed_forward\.0\.", "conv1."),
-        (r"feed_forward\.2\.", "conv2."),
+        *_feed_forward(1),
         (r"^out\.weight$", "out"),
     ),
-    V3Config: (*_POSITIONAL, (r"feed_forward\.0\.", "conv1."), (r"feed_forward\.2\.", "conv2.")),
+    V3Config: (*_POSITIONAL, *_feed_forward(1)),
     AsymUNetMCTConfig: (
         *_POSITIONAL,
         *_LADDER,
         *_decoders(8),
         (r"^latent\.(\d+)\.(norm\d)\.", r"latent.\1.\2.norm."),
         (r"^latent\.", "enc9_transformer."),
-        (r"feed_forward\.0\.", "conv3."),
-        (r"feed_forward\.2\.", "conv4."),
+        *_feed_forward(3),
         (r"conv(1a|1b|2)\.linear\.", r"conv\1."),
     ),
 }
@@ -90,14 +91,22 @@ def _heads(features: int, rotary: int) -> int:
     raise ModelError(f"no number of heads splits {features} bins into a rotary buffer of {rotary}")
 
 
+def _common(features: int, in_channels: int, rotary: int) -> dict[str, Any]:
+    """What all families have: the original's hop is half its window, and it names no sample rate."""
+    return {
+        "n_fft": 2 * features,
+        "hop_length": features,
+        "in_channels": in_channels,
+        "heads": _heads(features, rotary),
+    }
+
+
 def _v1_config(shapes: _Shapes) -> V1Config:
     _, hidden, features = shapes["enc0_transformer.conv1.weight_pw"]
+    in_channels = shapes["enc0_transformer.embed.weight"][1]
     return V1Config(
-        n_fft=2 * features,
-        hop_length=features,
-        in_channels=shapes["enc0_transformer.embed.weight"][1],
+        **_common(features, in_channels, shapes["enc0_transformer.attn.rotary_embedding.freqs"][0]),
         channels=shapes["enc1.body.0.conv1.weight"][0],
-        heads=_heads(features, shapes["enc0_transformer.attn.rotary_embedding.freqs"][0]),
         expansion=hidden // features,
     )
 
@@ -105,12 +114,9 @@ def _v1_config(shapes: _Shapes) -> V1Config:
 def _v2b_config(shapes: _Shapes) -> V2bConfig:
     maps, _, features = shapes["enc0_transformer.norm1.weight"]
     return V2bConfig(
-        n_fft=2 * features,
-        hop_length=features,
-        in_channels=shapes["out"][0],
+        **_common(features, shapes["out"][0], shapes["enc0_transformer.attn.embedding.freqs"][0]),
         channels=shapes["enc1.body.conv1.weight"][0],
         attention_maps=maps,
-        heads=_heads(features, shapes["enc0_transformer.attn.embedding.freqs"][0]),
         expansion=shapes["enc0_transformer.conv1.weight"][0] // maps,
     )
 
@@ -118,11 +124,8 @@ def _v2b_config(shapes: _Shapes) -> V2bConfig:
 def _v3_config(shapes: _Shapes) -> V3Config:
     channels, _, features = shapes["transformer.0.norm1.weight"]
     return V3Config(
-        n_fft=2 * features,
-        hop_length=features,
-        in_channels=shapes["out.weight"][0],
+        **_common(features, shapes["out.weight"][0], shapes["transformer.0.attn.embedding.freqs"][0]),
         channels=channels,
-        heads=_heads(features, shapes["transformer.0.attn.embedding.freqs"][0]),
         expansion=shapes["transformer.0.conv1.weight"][0] // channels,
         layers=shapes.count(r"transformer\.(\d+)\."),
     )
@@ -133,12 +136,9 @@ def _asym_unet_mct_config(shapes: _Shapes) -> AsymUNetMCTConfig:
     latent = shapes["enc9.body.conv1.weight"][0]
     layers = shapes.count(r"enc9_transformer\.(\d+)\.")
     return AsymUNetMCTConfig(
-        n_fft=2 * features,
-        hop_length=features,
-        in_channels=shapes["out.weight"][0],
+        **_common(features, shapes["out.weight"][0], shapes["enc1_transformer.attn.embedding.freqs"][0]),
         widths=tuple(shapes[f"enc{i}.body.conv1.weight"][0] for i in range(1, 10)),
         attention_maps=maps,
-        heads=_heads(features, shapes["enc1_transformer.attn.embedding.freqs"][0]),
         expansion=hidden,
         latent_layers=layers,
         latent_expansion=shapes["enc9_transformer.0.conv3.weight"][0] // latent if layers else 4,
