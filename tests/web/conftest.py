@@ -29,13 +29,11 @@ def client(tiny_file):
 
 @pytest.fixture(scope="module")
 def page(tiny_file, tmp_path_factory):
-    """The command's page, of two jobs, in a process of its own: (address, folder of its temporary files).
-
-    It must leave none.
-    """
+    """The command's page in a process of its own: (address, folder of its temporary files). It must leave none."""
     temporary = tmp_path_factory.mktemp("temporary")
     code = "import sys; from frame_transformer.cli import main; sys.argv[0] = 'frame-transformer'; main()"
-    line = [sys.executable, "-c", code, "web", "-n", str(tiny_file), "--port", "0", "--max-minutes", "10", "--jobs", "2"]
+    options = ("--port", "0", "--max-minutes", "10", "--jobs", "2")
+    line = [sys.executable, "-c", code, "web", "-n", str(tiny_file), *options]
     environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
