@@ -1,4 +1,5 @@
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,15 @@ def test_a_model_that_differs_is_not_written(model, tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="differs from PyTorch"):
         export_model(model, tmp_path / "tiny.pt2", "torch")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_how_close_the_file_is_and_nothing_else(model, run, tmp_path):
+    save_model(model, tmp_path / "tiny.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        code, out, errors = run("export", "tiny.safetensors")
+    assert (code, out) == (0, "tiny.onnx\n")
+    assert re.fullmatch(r"largest difference from PyTorch: \S+ of the largest output\n", errors)
 
 
 def test_bad_files_and_options_are_one_line(model, run, tmp_path):

@@ -1,6 +1,7 @@
 """The page in a real browser. Skipped where Chromium is missing (Debian: apt-get install chromium)."""
 
 import os
+import re
 import shutil
 import time
 import zipfile
@@ -64,15 +65,19 @@ def visitor(browser, page):
     assert failures == []
 
 
-@pytest.fixture(scope="module")
-def long_song(tmp_path_factory):
-    """Eight minutes: long enough to be still in work whatever the page is asked meanwhile."""
-    path = tmp_path_factory.mktemp("long") / "long.flac"
-    quiet = np.random.default_rng(0).standard_normal((1, 44_100 * 60)).astype(np.float32) * 0.01
-    with AudioWriter(path, 44_100, 1, audio_format="flac") as writer:
-        for _ in range(8):
-            writer.write(quiet)
-    return path
+@pytest.fixture
+def long_song(tmp_path):
+    """Minutes of noise: still in work whatever the page is asked meanwhile."""
+
+    def make(minutes):
+        path = tmp_path / "long.flac"
+        quiet = np.random.default_rng(0).standard_normal((1, 44_100 * 60)).astype(np.float32) * 0.01
+        with AudioWriter(path, 44_100, 1, audio_format="flac") as writer:
+            for _ in range(minutes):
+                writer.write(quiet)
+        return path
+
+    return make
 
 
 def _own(url, address):
@@ -177,12 +182,13 @@ def test_two_visitors_at_once(visitor, song):
 
 def test_as_many_songs_at_once_as_jobs_and_the_next_waits(visitor, long_song, song):
     first, second, third = visitor(), visitor(), visitor()
+    path = long_song(2)
     for tab in (first, second):
         tab.click("#advanced summary")
         tab.check("#tta")
-        separate(tab, long_song)
+        separate(tab, path)
     for tab in (first, second):
-        tab.wait_for_function("/Separating: \\d+ %/.test(document.querySelector('.state').textContent)")
+        api.expect(tab.locator(".state")).to_have_text(re.compile(r"Separating: \d+ %"), timeout=90_000)
     separate(third, song("short.wav"))
     api.expect(third.locator(".state")).to_have_text("Next in the queue.")
     first.click(".cancel")
@@ -194,7 +200,7 @@ def test_as_many_songs_at_once_as_jobs_and_the_next_waits(visitor, long_song, so
 
 def test_cancel_midway_leaves_no_files_and_the_song_can_be_separated_again(visitor, page, long_song):
     tab = visitor()
-    separate(tab, long_song)
+    separate(tab, long_song(8))
     tab.wait_for_function(
         "document.querySelector('progress')?.value > 0 && document.querySelector('.cancel').offsetParent"
     )

@@ -3,12 +3,15 @@
 The files carry the model's family and configuration as metadata, which is all that the path around the network needs.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +146,10 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict
     import onnx
 
     try:
-        converted = torch.onnx.export(
-            program, input_names=["magnitudes"], output_names=["logits"], optimize=False, verbose=False
-        )
+        with _quiet_exporter():
+            converted = torch.onnx.export(
+                program, input_names=["magnitudes"], output_names=["logits"], optimize=False, verbose=False
+            )
         assert converted is not None
         proto = converted.model_proto
         onnx.helper.set_model_props(proto, metadata)
@@ -154,6 +158,20 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
     except Exception as error:  # neither the converter nor protobuf names a common base
         raise ModelError(f"the model cannot be written as ONNX: {str(error).strip().splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keeps off standard error what PyTorch's exporter says of its own deprecations and of packages it needs not."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @torch.inference_mode()
