@@ -208,8 +208,9 @@ def separate_on_cluster(
                 logging_level=level,
             )  # fmt: skip
         except Exception as error:  # Ray raises the bare class where a node does not start in time
+            place = "on this machine" if address == "auto" else f"at {address}"
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise OptionError(f"no Ray cluster at {address}: {reason}") from error
+            raise OptionError(f"no Ray cluster {place}: {reason}") from error
     try:
         resources = ray.cluster_resources()
         gpu = resources.get("GPU", 0) >= 1 and not str(separator.get("device", "auto")).startswith("cpu")
