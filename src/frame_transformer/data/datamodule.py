@@ -16,6 +16,7 @@ from .index import Index, read_index
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
 from .voxaug import VoxAug, VoxAugConfig, without_effects
 
+Folders = list[Path] | Path
 VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, active_share=1.0)
 
 
@@ -29,11 +30,11 @@ class TrainingData(lightning.LightningDataModule):
 
     def __init__(
         self,
-        prepared: Path,
-        instrumentals: list[Path] = [],
-        vocals: list[Path] = [],
-        songs: list[Path] = [],
-        unlabelled: list[Path] = [],
+        prepared: Path = Path("prepared"),
+        instrumentals: Folders = [],
+        vocals: Folders = [],
+        songs: Folders = [],
+        unlabelled: Folders = [],
         index: Path | None = None,
         task: Literal["separate", "pretrain"] = "separate",
         samples: int = 262_144,
@@ -46,19 +47,30 @@ class TrainingData(lightning.LightningDataModule):
         crops: CropConfig = CropConfig(),  # noqa: B008 - frozen
         voxaug: VoxAugConfig = VoxAugConfig(),  # noqa: B008 - frozen
     ) -> None:
-        """``prepared`` is the folder of the prepared form; it is filled from the folders given by role, if any.
+        """``samples``, ``batch_size`` and ``start`` (crops of the epoch already consumed by all processes) may be
+        changed before `train_dataloader` is called again.
 
-        ``index``, written by a scan, leaves out what cannot be trained on and keeps alike songs in one split.
-        ``samples`` (at 44.1 kHz), ``batch_size`` (of one process) and ``start`` (crops of the epoch already consumed by
-        all processes) may be changed before `train_dataloader` is called again.
+        Args:
+            prepared: folder of the decoded songs, filled from the folders below, and reused by later runs.
+            instrumentals, vocals: folders of songs without voice, and of voices alone.
+            songs: folders of songs with their stems. unlabelled: folders of any music, for pretraining.
+            index: what `frame-transformer data scan` wrote; leaves out songs that cannot be trained on, and keeps alike
+                songs in one split.
+            task: what the crops are for.
+            samples: length of a crop, at 44.1 kHz. batch_size: of one process.
+            crops_per_epoch: training crops, of all processes, between two validations.
+            validation_crops: crops of validation songs. validation_share: share of songs kept for validation.
+            workers: processes that read crops, for each training process.
+            seed: of the crops, and of the split into training and validation.
+            crops: what is drawn. voxaug: how it is augmented and mixed.
         """
         super().__init__()
         self.prepared = prepared
         self.folders: dict[Role, list[Path]] = {
-            "instrumentals": instrumentals,
-            "vocals": vocals,
-            "songs": songs,
-            "unlabelled": unlabelled,
+            "instrumentals": _list(instrumentals),
+            "vocals": _list(vocals),
+            "songs": _list(songs),
+            "unlabelled": _list(unlabelled),
         }
         self.index, self.task, self.samples, self.batch_size = index, task, samples, batch_size
         self.crops_per_epoch, self.validation_crops, self.validation_share = (
@@ -130,3 +142,7 @@ class TrainingData(lightning.LightningDataModule):
 
     def _rank_and_ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _list(folders: Folders) -> list[Path]:
+    return [folders] if isinstance(folders, Path) else folders

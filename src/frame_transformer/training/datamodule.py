@@ -3,17 +3,14 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ..data import CropConfig, CropSampler, DataError, VoxAug, VoxAugConfig
+from ..data import CropSampler, DataError, VoxAug
 from ..data.datamodule import TrainingData
 from .schedule import Phase, check_phases, phase_at
-
-Folders = list[str] | str
 
 
 class Batches(Sampler[list[int]]):
@@ -39,51 +36,14 @@ class ScheduledData(TrainingData):
 
     trainer: Any  # there is one whenever the methods below run
 
-    def __init__(
-        self,
-        prepared: str = "prepared",
-        instrumentals: Folders = [],
-        vocals: Folders = [],
-        songs: Folders = [],
-        unlabelled: Folders = [],
-        index: str | None = None,
-        phases: list[Phase] = [Phase()],  # noqa: B008 - frozen
-        crops_per_epoch: int = 8_000,
-        validation_crops: int = 64,
-        validation_share: float = 0.05,
-        workers: int = 1,
-        seed: int = 0,
-        crops: CropConfig = CropConfig(),  # noqa: B008 - frozen
-        voxaug: VoxAugConfig = VoxAugConfig(),  # noqa: B008 - frozen
-    ) -> None:
+    def __init__(self, *, phases: list[Phase] = [Phase()], **kwargs: Any) -> None:  # noqa: B008 - frozen
         """
         Args:
-            prepared: folder of the decoded songs, filled from the folders below, and reused by later runs.
-            instrumentals, vocals: folders of songs without voice, and of voices alone.
-            songs: folders of songs with their stems. unlabelled: folders of any music, for pretraining.
-            index: what `frame-transformer data scan` wrote; leaves out songs that cannot be trained on.
             phases: lengths of crops and sizes of batches, in order.
-            crops_per_epoch: training crops, of all processes, between two validations.
-            validation_crops: crops of validation songs. validation_share: share of songs kept for validation.
-            workers: processes that read crops, for each training process.
-            seed: of the crops, and of the split into training and validation.
         """
         check_phases(phases)
-        super().__init__(
-            Path(prepared),
-            instrumentals=_paths(instrumentals),
-            vocals=_paths(vocals),
-            songs=_paths(songs),
-            unlabelled=_paths(unlabelled),
-            index=Path(index) if index else None,
-            crops_per_epoch=crops_per_epoch,
-            validation_crops=validation_crops,
-            validation_share=validation_share,
-            workers=workers,
-            seed=seed,
-            crops=crops,
-            voxaug=voxaug,
-        )
+        # The three come from the phases and the stage, so they are no options of a run.
+        super().__init__(task="separate", samples=0, batch_size=0, **kwargs)
         self.phases = phases
         self._epoch_begin = 0  # optimizer step at which the epoch began
         self.batches_done = 0  # batches of the epoch that were trained on; the stage counts them
@@ -133,7 +93,3 @@ class ScheduledData(TrainingData):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._epoch_begin, self.batches_done = state_dict["epoch_begin"], state_dict["batches_done"]
         self._resumed = True
-
-
-def _paths(folders: Folders) -> list[Path]:
-    return [Path(folder) for folder in ([folders] if isinstance(folders, str) else folders)]
