@@ -62,7 +62,9 @@ class Adversarial(Supervised):
         magnitudes = mixture[:, :, :-1].abs() * factor
         mask = self.model(magnitudes).float().sigmoid()
         generated = mask * magnitudes
-        true = self.spectrogram(batch["instrumental"])[:, :, :-1].abs() * factor
+        # Where voice and music are of opposite phase, the music is louder than the mixture. No mask of the separator
+        # reaches that: the discriminator would look for it alone, and teach the network to mask less.
+        true = (self.spectrogram(batch["instrumental"])[:, :, :-1].abs() * factor).minimum(magnitudes)
         supervised = self.mask_losses(mask, mixture, factor, batch)
 
         constant = {name: value.detach() for name, value in self.discriminator.named_parameters()}
