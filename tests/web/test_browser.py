@@ -50,7 +50,7 @@ def visitor(browser, page):
         context = browser.new_context(**{"bypass_csp": True} | options)
         contexts.append(context)
         tab = context.new_page()
-        tab.set_default_timeout(30_000)
+        tab.set_default_timeout(90_000)
         tab.on("request", lambda request: strangers.append(request.url) if not _own(request.url, address) else None)
         tab.on("pageerror", lambda error: failures.append(str(error)))
         tab.add_init_script(SPY)
