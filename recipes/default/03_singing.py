@@ -331,13 +331,8 @@ def main() -> None:
     bank = options.output / "voice_bank"
     if not options.quick:
         fetch_recordings(options.output / "debs", bank)
-    fill(
-        options.output / "validation" / "singing",
-        validation,
-        min(options.minutes / 10, VALIDATION_MINUTES),
-        options.seconds,
-        bank,
-    )
+    enough = min(options.minutes / 10, VALIDATION_MINUTES)
+    fill(options.output / "validation" / "singing", validation, enough, options.seconds, bank)
     fill(options.output / "singing", singers, options.minutes, options.seconds, bank)
 
 
