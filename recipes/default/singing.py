@@ -337,7 +337,7 @@ def sing(line: Line, melody: list[list[Note]], style: Style, rng: np.random.Gene
     envelope, aperiodicity = envelope_at(line, positions, style.formants)
     nearest = np.rint(positions).astype(int)
     kinds = vowel_frames(line)
-    voiced = ((line.f0 > 0) & (line.aperiodicity[:, 1] < 0.98))[nearest] | kinds[nearest]
+    voiced = (line.voiced | kinds)[nearest]
     notes = [note for group in melody for note in group]
     pitch = pitch_curve(notes, times, style, rng)
     envelope = level(envelope, voiced) + swell(notes, times, rng)[:, None] * np.log(10) / 10
@@ -391,7 +391,7 @@ def delivered(line, target, source, style: Style, pitch: float, liveliness: floa
         melody = np.interp(positions, np.flatnonzero(heard), spoken - np.median(spoken))
         curve += liveliness * np.clip(melody, -9, 9)
     nearest = np.rint(positions).astype(int)
-    voiced = (heard & (line.aperiodicity[:, 1] < 0.98))[nearest]
+    voiced = line.voiced[nearest]
     f0 = np.where(voiced & (not style.whisper), 440 * 2 ** ((curve - 69) / 12), 0.0)
     return fade(synthesise(f0, colour(envelope, curve, style, rng), aperiodicity, style, rng), 0.005, 0.03)
 

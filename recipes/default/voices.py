@@ -52,6 +52,11 @@ class Line:
     aperiodicity: np.ndarray
     phonemes: tuple[Phoneme, ...]
 
+    @property
+    def voiced(self) -> np.ndarray:
+        """Which frames have a pitch `(frames,)`."""
+        return (self.f0 > 0) & (self.aperiodicity[:, 1] < 0.98)
+
 
 @dataclass(frozen=True)
 class Voice:
@@ -204,7 +209,7 @@ def kinds_of(line: Line) -> np.ndarray:
     whole = decibels * np.logaddexp.reduce(line.envelope, axis=1)
     band = (frequencies > 250) & (frequencies < 3000)
     loudness = gaussian_filter1d(decibels * np.logaddexp.reduce(line.envelope[:, band], axis=1), 3)
-    voiced = (line.f0 > 0) & (line.aperiodicity[:, 1] < 0.98)
+    voiced = line.voiced
     kinds = np.where(voiced, KINDS.index("voiced"), KINDS.index("unvoiced"))
     kinds[whole < np.percentile(whole, 95) - 40] = KINDS.index("pause")
     peaks, _ = find_peaks(np.where(voiced, loudness, -200), distance=18, prominence=2)

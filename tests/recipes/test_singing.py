@@ -170,8 +170,7 @@ def test_a_recording_sings_its_syllables(tmp_path):
     vowels = [phoneme for phoneme in line.phonemes if phoneme.kind == "vowel"]
     lead = 0.05 - phonemes[0].start  # what is left of the silence
     assert [vowel.start - lead for vowel in vowels] == pytest.approx([0.2, 0.52], abs=0.04)
-    assert [vowel.end - lead for vowel in vowels] == pytest.approx(
-        [0.45, 0.8], abs=0.1
-    )  # the pitch is lost before the sound ends
+    # The pitch is lost before the sound ends.
+    assert [vowel.end - lead for vowel in vowels] == pytest.approx([0.45, 0.8], abs=0.1)
     with pytest.raises(ValueError, match=r"silence\.wav is silent"):
         spoken(voice, "silence.wav", "", bank)
