@@ -4,7 +4,7 @@
 
 Songs are decoded once into DATA/prepared. A mix is any instrumental plus any vocal (VoxAug). The learning rate follows
 the time spent, so that a run ends well however fast the machine is: ``--minutes`` is the length of the whole training.
-Every ten minutes the average of the weights is measured on the songs of DATA/validation and written to DATA/training/,
+Every twenty minutes the average of the weights is measured on the songs of DATA/validation and goes to DATA/training/,
 with a line in DATA/training/log.jsonl.
 """
 
@@ -97,10 +97,14 @@ def balanced(songs: list[PreparedSong], share: float = REAL_VOICE_SHARE) -> list
     return songs + real * (repeats - 1)
 
 
+def show_prepared(done: int, total: int, name: str) -> None:
+    print(f"\rprepared {done}/{total}", end="" if done < total else "\n", flush=True)
+
+
 def training_songs(data: Path) -> list[PreparedSong]:
     folders = {"songs": data / "stems", "vocals": data / "singing", "instrumentals": data / "instrumentals"}
     songs = discover({role: [folder] for role, folder in folders.items() if folder.is_dir()})
-    report = prepare(songs, data / "prepared", lambda done, total, name: print(f"prepared {done}/{total} {name}"))
+    report = prepare(songs, data / "prepared", show_prepared)
     for name, reason in report.skipped:
         print(f"left out: {name}: {reason}")
     return read_prepared(data / "prepared")
@@ -191,7 +195,7 @@ def main() -> None:
             optimizer.load_state_dict(state)
 
     steps = 2 if options.quick else 1 << 40
-    every = 600.0 if not options.quick else 0.0
+    every = 1200.0 if not options.quick else 0.0
     losses: list[float] = []
     last = measure_at = time.monotonic()
     for batch in batches(songs, options.batch, step * options.batch):
