@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from frame_transformer.models import create_model, save_model
+from frame_transformer.checkpoints import save_model
+from frame_transformer.models import create_model
 from frame_transformer.separation import OutputOptions, Separator, find_tracks, separate_files, separate_on_cluster
 from frame_transformer.separation.batch import FileResult
 

@@ -17,8 +17,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from frame_transformer.audio import AudioWriter
+from frame_transformer.checkpoints import load_model
 from frame_transformer.data import CropDataset, CropSampler, VoxAug, discover, prepare, read_prepared
-from frame_transformer.models import create_model, load_model
+from frame_transformer.models import create_model
 
 SAMPLE_RATE = 44_100
 

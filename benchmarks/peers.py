@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from frame_transformer.models import export_model, load_model
+from frame_transformer.checkpoints import export_model, load_model
 from frame_transformer.separation.separator import keep_freed_memory
 
 from .__main__ import show

@@ -4,7 +4,8 @@ import statistics
 
 import torch
 
-from frame_transformer.models import create_model, load_model
+from frame_transformer.checkpoints import load_model
+from frame_transformer.models import create_model
 from frame_transformer.training.stage import checkpoint_blocks
 
 from .measuring import ChildFailedError, Result, in_child, timed

@@ -6,8 +6,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
+from frame_transformer.checkpoints import list_models
 from frame_transformer.cli import app
-from frame_transformer.models import list_models
 
 MODELS_MARK = "<!-- models -->"
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from frame_transformer import cli
 from frame_transformer.audio import AudioWriter
-from frame_transformer.models import V1Config, create_model, save_model
+from frame_transformer.checkpoints import save_model
+from frame_transformer.models import V1Config, create_model
 
 torch.set_num_threads(1)
 

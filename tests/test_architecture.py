@@ -12,11 +12,12 @@ ALLOWED = {
     "layers": set(),
     "audio": {"errors"},
     "hub": {"errors"},
-    "models": {"layers", "hub", "errors"},
+    "models": {"layers", "errors"},
+    "checkpoints": {"models", "layers", "hub", "errors"},
     "data": {"audio", "errors"},
     "evaluation": {"audio", "data", "hub", "separation", "errors"},
-    "separation": {"models", "audio", "errors"},
-    "training": {"layers", "models", "data", "audio", "evaluation", "errors"},
+    "separation": {"models", "checkpoints", "audio", "errors"},
+    "training": {"layers", "models", "checkpoints", "data", "audio", "evaluation", "errors"},
 }
 
 

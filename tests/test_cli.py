@@ -114,7 +114,7 @@ def test_models_import_and_env_info(run, tiny_model, tmp_path):
 
 def test_import_of_an_original_checkpoint(run, tmp_path):
     from frame_transformer import load_model
-    from tests.models.test_golden import GOLDEN, golden
+    from tests.checkpoints.test_research import GOLDEN, golden
 
     _, state, x, expected = golden(GOLDEN[1])
     torch.save(state, tmp_path / "original.pth")
@@ -239,8 +239,8 @@ def test_a_bar_counts_the_files_where_there_are_several(run, song, tiny_file, tm
 def test_a_model_is_downloaded_imported_and_used(run, song, monkeypatch, tmp_path):
     from frame_transformer import hub
     from frame_transformer.hub import mega
+    from tests.checkpoints.test_research import GOLDEN, golden
     from tests.hub.mega_server import Service
-    from tests.models.test_golden import GOLDEN, golden
 
     monkeypatch.setenv("FRAME_TRANSFORMER_CACHE", str(tmp_path / "cache"))
     buffer = io.BytesIO()

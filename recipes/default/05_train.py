@@ -19,6 +19,7 @@ from common import decode, parser
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from frame_transformer.checkpoints import load_model, save_model
 from frame_transformer.data import (
     CropConfig,
     CropDataset,
@@ -30,7 +31,7 @@ from frame_transformer.data import (
     prepare,
     read_prepared,
 )
-from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig, load_model, save_model
+from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig
 from frame_transformer.separation import Separator
 from frame_transformer.training.losses import error_ratio, relative_distance
 from frame_transformer.training.muon import Muon, split_kernels

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .errors import AudioError, DownloadError, FrameTransformerError, ModelError, OptionError
 
 if TYPE_CHECKING:
+    from .checkpoints import import_state_dict, list_models, load_model, save_model
     from .evaluation import evaluate
-    from .models import import_state_dict, list_models, load_model, save_model
     from .separation import Separation, Separator, separate
 
 __version__ = "0.1.0"
@@ -32,10 +32,10 @@ __all__ = [
 ]
 _HOMES = {
     "evaluate": "evaluation",
-    "import_state_dict": "models",
-    "list_models": "models",
-    "load_model": "models",
-    "save_model": "models",
+    "import_state_dict": "checkpoints",
+    "list_models": "checkpoints",
+    "load_model": "checkpoints",
+    "save_model": "checkpoints",
     "Separation": "separation",
     "Separator": "separation",
     "separate": "separation",

@@ -3,17 +3,9 @@
 import pytest
 import torch
 
+from frame_transformer.checkpoints import list_models, load_model, save_model
 from frame_transformer.errors import ModelError
-from frame_transformer.models import (
-    AsymUNetMCTConfig,
-    V1Config,
-    V2bConfig,
-    V3Config,
-    create_model,
-    list_models,
-    load_model,
-    save_model,
-)
+from frame_transformer.models import AsymUNetMCTConfig, V1Config, V2bConfig, V3Config, create_model
 
 
 @pytest.mark.parametrize(
@@ -74,7 +66,7 @@ def test_a_failed_save_leaves_nothing(tiny_model, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("frame_transformer.models.registry.save_file", full)
+    monkeypatch.setattr("frame_transformer.checkpoints.files.save_file", full)
     with pytest.raises(ModelError, match="No space left"):
         save_model(tiny_model, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []

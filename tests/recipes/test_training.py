@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from common import SAMPLE_RATE, decode, write
 
-from frame_transformer.models import load_model
+from frame_transformer.checkpoints import load_model
 
 from .conftest import RECIPE
 

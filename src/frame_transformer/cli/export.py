@@ -14,7 +14,7 @@ def export(
     file_format: Annotated[str, typer.Option("--format", help="onnx, or torch for a torch.export program.")] = "onnx",
 ) -> None:
     """Write a model for ONNX Runtime or as a torch.export program, checked against PyTorch."""
-    from ..models import export_model, load_model
+    from ..checkpoints import export_model, load_model
 
     target = output or Path(f"{Path(model).stem}{'.pt2' if file_format == 'torch' else '.onnx'}")
     difference = export_model(load_model(model), target, file_format)

@@ -10,7 +10,7 @@ import typer
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False) -> None:
     """List the models that are known by name."""
-    from ..models import list_models
+    from ..checkpoints import list_models
 
     known = list_models()
     if as_json:
@@ -31,8 +31,8 @@ def import_checkpoint(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The .safetensors file to write.")] = None,
 ) -> None:
     """Turn an original research checkpoint into a safetensors model file."""
+    from ..checkpoints import load_checkpoint, save_model
     from ..errors import ModelError
-    from ..models import load_checkpoint, save_model
 
     if not checkpoint.is_file():
         raise ModelError(f"{checkpoint}: no such file")

@@ -162,7 +162,7 @@ def separate(
 
 def _load(model: str, bars: "Progress") -> "nn.Module":
     """The model, with a bar while it is downloaded."""
-    from ..models import load_model
+    from ..checkpoints import load_model
 
     tasks: list[TaskID] = []
 

@@ -2,31 +2,22 @@
 
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
 from .config import SpectrogramConfig
-from .exporting import OnnxModel, export_model
-from .importing import import_state_dict
-from .registry import ModelInfo, create_model, list_models, load_checkpoint, load_model, read_config, save_model
+from .families import FAMILIES, create_model, family_of
 from .v1 import V1, V1Config
 from .v2b import V2b, V2bConfig
 from .v3 import V3, V3Config
 
 __all__ = [
+    "FAMILIES",
     "V1",
     "V3",
     "AsymUNetMCT",
     "AsymUNetMCTConfig",
-    "ModelInfo",
-    "OnnxModel",
     "SpectrogramConfig",
     "V1Config",
     "V2b",
     "V2bConfig",
     "V3Config",
     "create_model",
-    "export_model",
-    "import_state_dict",
-    "list_models",
-    "load_checkpoint",
-    "load_model",
-    "read_config",
-    "save_model",
+    "family_of",
 ]

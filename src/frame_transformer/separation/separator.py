@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
+from ..checkpoints import OnnxModel, load_model
 from ..errors import AudioError, OptionError
-from ..models import OnnxModel, load_model
 from .ensembles import Ensemble, check_ensemble, join_masks
 from .residue import clear_residue
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from ..models import load_model
+from ..checkpoints import load_model
 from ..models.discriminator import DiscriminatorConfig, FrameDiscriminator
 from .spectrogram import apply_mask
 from .stage import Batch

@@ -17,8 +17,9 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.checkpoint import checkpoint
 
+from ..checkpoints import load_model, save_model
 from ..errors import TrainingError
-from ..models import SpectrogramConfig, create_model, load_model, save_model
+from ..models import SpectrogramConfig, create_model
 from .muon import split_kernels
 from .schedule import warmup_polynomial
 from .sharding import shard

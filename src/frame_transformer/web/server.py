@@ -28,8 +28,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from torch import nn
 
 from ..audio import FORMATS, probe
+from ..checkpoints import list_models, load_model
 from ..errors import FrameTransformerError, ModelError, OptionError
-from ..models import list_models, load_model
 from ..separation import OutputOptions, Separator, separate_file
 from .tracks import write_samples
 from .visits import Cancelled, Song, Visit, Visits

@@ -8,18 +8,10 @@ import pytest
 import torch
 
 from frame_transformer.audio import AudioReader
+from frame_transformer.checkpoints import OnnxModel, export_model, save_model
+from frame_transformer.checkpoints import onnx as onnx_files
 from frame_transformer.errors import ModelError, OptionError
-from frame_transformer.models import (
-    AsymUNetMCTConfig,
-    OnnxModel,
-    V1Config,
-    V2bConfig,
-    V3Config,
-    create_model,
-    export_model,
-    exporting,
-    save_model,
-)
+from frame_transformer.models import AsymUNetMCTConfig, V1Config, V2bConfig, V3Config, create_model
 from frame_transformer.separation import Separator
 
 onnx = pytest.importorskip("onnx")
@@ -105,13 +97,13 @@ FAMILIES = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family(name, file_format, tmp_path):
     torch.manual_seed(0)
-    path = tmp_path / f"model{exporting.FORMATS[file_format]}"
+    path = tmp_path / f"model{onnx_files.FORMATS[file_format]}"
     assert export_model(create_model(FAMILIES[name]), path, file_format) < 1e-4
     assert path.stat().st_size > 10_000
 
 
 def test_a_model_that_differs_is_not_written(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx_files, "TOLERANCE", -1.0)
     with pytest.raises(ModelError, match="differs from PyTorch"):
         export_model(model, tmp_path / "tiny.pt2", "torch")
     assert not list(tmp_path.iterdir())

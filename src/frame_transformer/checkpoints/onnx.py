@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, OptionError
 from ..layers import ConvolutionalEmbedding
-from .config import SpectrogramConfig
-from .registry import family_of, read_config
+from ..models import SpectrogramConfig, family_of
+from .files import read_config
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 # The positional embedding halves the frames eight times: with fewer its smallest scale is a single frame, which

@@ -1,5 +1,6 @@
 """State dicts of the original research code: recognise the family and its hyperparameters, translate the keys."""
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,12 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .asym_unet_mct import AsymUNetMCTConfig
-from .config import SpectrogramConfig
-from .registry import create_model
-from .v1 import V1Config
-from .v2b import V2bConfig
-from .v3 import V3Config
+from ..models import AsymUNetMCTConfig, SpectrogramConfig, V1Config, V2bConfig, V3Config, create_model
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
@@ -217,3 +213,23 @@ def import_state_dict(mapping: Mapping[str, Any]) -> nn.Module:
         state[key] = value.detach().to("cpu", torch.float32)
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(False).eval()
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> nn.Module:
+    """A model from a pickled state dict of the original research code, read without running its pickle code.
+
+    Raises:
+        ModelError: the file is no such checkpoint.
+    """
+    try:
+        mapping = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # torch.load names no common base for what broken pickles raise
+        raise ModelError(f"{path}: not a checkpoint that can be read safely (torch.load with weights_only)") from error
+    if not isinstance(mapping, dict):
+        raise ModelError(f"{path}: holds a {type(mapping).__name__}, not a state dict")
+    try:
+        return import_state_dict(mapping)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from frame_transformer.checkpoints import import_state_dict
 from frame_transformer.errors import ModelError
-from frame_transformer.models import import_state_dict
 
 GOLDEN = sorted((Path(__file__).parent.parent / "data" / "golden").glob("*.npz"))
 

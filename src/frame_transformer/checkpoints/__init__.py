@@ -1,0 +1,17 @@
+"""Models on disk: files with weights and configuration, checkpoints of the research code, ONNX."""
+
+from .files import save_model
+from .loading import ModelInfo, list_models, load_model
+from .onnx import OnnxModel, export_model
+from .research import import_state_dict, load_checkpoint
+
+__all__ = [
+    "ModelInfo",
+    "OnnxModel",
+    "export_model",
+    "import_state_dict",
+    "list_models",
+    "load_checkpoint",
+    "load_model",
+    "save_model",
+]

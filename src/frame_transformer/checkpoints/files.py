@@ -1,0 +1,75 @@
+"""Model files: weights with the family and its configuration, in one safetensors file."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from ..errors import ModelError
+from ..models import FAMILIES, SpectrogramConfig, create_model, family_of
+
+
+def save_model(
+    model: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32, **notes: str
+) -> None:
+    """Writes weights, family and configuration to one ``.safetensors`` file; it appears whole or not at all.
+
+    Args:
+        dtype: type of the floating-point weights in the file.
+        notes: further text entries for the file's metadata.
+    """
+    path = Path(path)
+    config: SpectrogramConfig = model.config  # type: ignore[assignment]
+    metadata = {"family": family_of(config), "config": json.dumps(dataclasses.asdict(config)), **notes}
+    state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
+    os.close(handle)
+    try:
+        save_file(state, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise ModelError(f"{path}: cannot be written: {error}") from error
+        raise
+
+
+def load_safetensors(path: Path) -> nn.Module:
+    """A model in eval mode from a file that :func:`save_model` wrote.
+
+    Raises:
+        ModelError: the file is no such model.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
+    family = metadata.get("family")
+    if family not in FAMILIES or "config" not in metadata:
+        raise ModelError(f"{path}: no frame_transformer model: its metadata names no family and configuration")
+    try:
+        config = read_config(family, json.loads(metadata["config"]))
+        with torch.device("meta"):
+            model = create_model(config)
+        model.load_state_dict(state, assign=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[0]}") from error
+    return model.requires_grad_(False).eval()
+
+
+def read_config(family: str, fields: dict[str, Any]) -> SpectrogramConfig:
+    """The configuration of a family from plain values, lists standing for tuples."""
+    config_class: Any = FAMILIES[family][0]
+    return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})

@@ -1,0 +1,57 @@
+"""Models by name or path, and the list of what can be loaded."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from .. import hub
+from ..errors import ModelError
+from .files import load_safetensors
+from .onnx import OnnxModel
+from .research import load_checkpoint
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that :func:`load_model` knows by name."""
+
+    name: str
+    family: str
+    parameters: int | None
+    description: str
+    source: str
+    licence: str
+    cached: bool
+
+
+def list_models() -> list[ModelInfo]:
+    """Every model that can be loaded by name, the default first."""
+    return [
+        ModelInfo(
+            card.name, card.family, card.parameters, card.description, card.source, card.licence, hub.is_cached(card)
+        )
+        for card in hub.CARDS.values()
+    ]
+
+
+def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> nn.Module:
+    """A model in eval mode, by name (downloaded on first use) or from a file.
+
+    Args:
+        name_or_path: a name of :func:`list_models`, a ``.safetensors`` file written by :func:`save_model`, an ``.onnx``
+            file written by :func:`export_model`, or a checkpoint of the original research code.
+        progress: called with (bytes so far, bytes in all) during a download.
+
+    Raises:
+        ModelError: unknown name, unreadable or foreign file. DownloadError: the weights cannot be had.
+    """
+    card = hub.CARDS.get(str(name_or_path))
+    path = hub.download(card, progress) if card is not None else Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(hub.CARDS)
+        raise ModelError(f"unknown model {str(name_or_path)!r}: it is neither a file nor one of {names}")
+    readers: dict[str, Callable[[Path], nn.Module]] = {".onnx": OnnxModel, ".safetensors": load_safetensors}
+    return readers.get(path.suffix, load_checkpoint)(path)

@@ -1,0 +1,28 @@
+"""The families by name."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
+from .config import SpectrogramConfig
+from .v1 import V1, V1Config
+from .v2b import V2b, V2bConfig
+from .v3 import V3, V3Config
+
+FAMILIES: dict[str, tuple[type[SpectrogramConfig], Callable[..., nn.Module]]] = {
+    "asym_unet_mct": (AsymUNetMCTConfig, AsymUNetMCT),
+    "v1": (V1Config, V1),
+    "v2b": (V2bConfig, V2b),
+    "v3": (V3Config, V3),
+}
+
+
+def family_of(config: SpectrogramConfig) -> str:
+    """The published name of the family a configuration belongs to."""
+    return next(name for name, (config_class, _) in FAMILIES.items() if type(config) is config_class)
+
+
+def create_model(config: SpectrogramConfig) -> nn.Module:
+    """A model with fresh weights for a configuration of any family."""
+    return FAMILIES[family_of(config)][1](config)
