@@ -10,14 +10,14 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "frame_transformer"
 ALLOWED = {
     "layers": set(),
-    "audio": {"errors"},
+    "audio": {"errors", "files"},
     "hub": {"errors"},
     "models": {"layers", "errors"},
-    "checkpoints": {"models", "layers", "hub", "errors"},
-    "data": {"audio", "errors"},
-    "evaluation": {"audio", "data", "hub", "separation", "errors"},
-    "separation": {"models", "checkpoints", "audio", "errors"},
-    "training": {"layers", "models", "checkpoints", "data", "audio", "evaluation", "errors"},
+    "checkpoints": {"models", "layers", "hub", "errors", "files"},
+    "data": {"audio", "errors", "files"},
+    "evaluation": {"audio", "data", "hub", "separation", "errors", "files"},
+    "separation": {"models", "checkpoints", "audio", "errors", "files"},
+    "training": {"layers", "models", "checkpoints", "data", "audio", "evaluation", "errors", "files"},
 }
 
 

@@ -157,7 +157,7 @@ def test_ctrl_c_leaves_nothing_half_written(song, tiny_file, tmp_path, jobs):
         stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not list((tmp_path / "out").rglob("*.part")):
+    while not list((tmp_path / "out").rglob("*.part.*")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)

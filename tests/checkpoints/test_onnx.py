@@ -126,7 +126,7 @@ def test_bad_files_and_options_are_one_line(model, run, tmp_path):
     for arguments, message in (
         (("--format", "tflite"), "unknown format 'tflite'"),
         (("-o", "tiny.bin"), "needs the suffix .onnx"),
-        (("-o", "missing/tiny.onnx"), "cannot be written"),
+        (("-o", "bad.onnx/tiny.onnx"), "cannot be written"),
     ):
         code, _, errors = run("export", "tiny.safetensors", *arguments)
         assert code and message in errors and errors.count("\n") == 1

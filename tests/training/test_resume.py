@@ -98,7 +98,7 @@ def test_full_disk_leaves_the_last_checkpoint(tmp_path):
 def test_which_checkpoint(tmp_path):
     assert to_resume("auto", tmp_path) is None
     assert to_resume("never", tmp_path) is None
-    for name in ("step-00000009.ckpt", "step-00000010.ckpt", "step-best.ckpt", ".step-00000011.ckpt.part"):
+    for name in ("step-00000009.ckpt", "step-00000010.ckpt", "step-best.ckpt"):
         (tmp_path / name).touch()
     assert to_resume("auto", tmp_path) == tmp_path / "step-00000010.ckpt"
     with pytest.raises(TrainingError, match="holds a run: continue it with --resume auto"):

@@ -5,9 +5,8 @@ import errno
 import io
 import os
 import struct
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from ..errors import AudioError, OptionError
+from ..files import whole
 from .decode import LAYOUTS
 from .resample import Resampler
 
@@ -174,9 +174,8 @@ class AudioWriter:
             # What is wrong with the name should be known now, not after an hour of separation.
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary = self.path.with_name(f".{uuid.uuid4().hex}.part")
-            self._file = self._temporary.open("xb")
+            self._target = ExitStack()
+            self._file = self._target.enter_context(whole(self.path)).open("xb")
         try:
             self._container = av.open(self._file, "w", format=kind.container, options=kind.options)
             self._container.metadata.update(tags or {})
@@ -188,7 +187,7 @@ class AudioWriter:
                 self._stream.bit_rate = bitrate
             self._add_picture(picture, kind.cover)
         except BaseException as error:
-            self._discard()
+            self._discard(error)
             if not isinstance(error, av.FFmpegError | OSError | ValueError):
                 raise
             reason = _REASONS.get(getattr(error, "errno", None) or 0)
@@ -231,26 +230,29 @@ class AudioWriter:
         self._encode(self._resampler.process(np.zeros((self._channels, 0), np.float32), last=True))
         self._container.mux(self._stream.encode(None))
 
-    def _discard(self) -> None:
-        """Closes what is open and removes the temporary file, if it still has that name."""
+    def _discard(self, error: BaseException) -> None:
+        """Closes what is open and has the temporary file removed."""
         with suppress(av.FFmpegError, OSError, AttributeError):
             self._container.close()
         with suppress(OSError):
             self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        self._target.__exit__(type(error), error, None)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                with reported(self.path):
-                    self._flush()
-                    self._container.close()
-                    self._file.close()
-                    os.replace(self._temporary, self.path)
-        finally:
-            self._discard()
+        if error is not None:
+            self._discard(error)
+            return
+        with reported(self.path):
+            try:
+                self._flush()
+                self._container.close()
+                self._file.close()
+            except BaseException as failure:
+                self._discard(failure)
+                raise
+            self._target.close()
 
 
 class VideoWriter(AudioWriter):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..errors import ModelError
+from ..files import whole
 from ..models import FAMILIES, SpectrogramConfig, create_model, family_of
 
 
@@ -30,18 +30,10 @@ def save_model(
     metadata = {"family": family_of(config), "config": json.dumps(dataclasses.asdict(config)), **notes}
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
-    os.close(handle)
-    try:
-        save_file(state, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError | SafetensorError):
-            raise ModelError(f"{path}: cannot be written: {error}") from error
-        raise
+        with whole(path) as temporary:
+            save_file(state, temporary, metadata=metadata)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
 def load_safetensors(path: Path) -> nn.Module:

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, OptionError
+from ..files import whole
 from ..layers import ConvolutionalEmbedding
 from ..models import SpectrogramConfig, family_of
 from .files import read_config
@@ -101,8 +101,7 @@ def export_model(model: nn.Module, path: str | os.PathLike[str], file_format: st
     config: SpectrogramConfig = model.config  # type: ignore[assignment]
     metadata = {"family": family_of(config), "config": json.dumps(dataclasses.asdict(config))}
     model = model.cpu().eval()
-    with _temporary_beside(path) as folder:
-        temporary = Path(folder) / f"model{path.suffix}"
+    with _written_whole(path) as temporary:
         program = _trace(model, config)
         if file_format == "onnx":
             _save_onnx(program, temporary, metadata)
@@ -119,15 +118,16 @@ def export_model(model: nn.Module, path: str | os.PathLike[str], file_format: st
                 f"{path}: not written: the exported model differs from PyTorch by {difference:.1e} of its outputs, "
                 f"more than {TOLERANCE:.0e}"
             )
-        os.replace(temporary, path)
     return difference
 
 
-def _temporary_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+@contextlib.contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
     try:
-        return tempfile.TemporaryDirectory(dir=path.parent, prefix=".export.")
+        with whole(path) as temporary:
+            yield temporary
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
+        raise ModelError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _trace(model: nn.Module, config: SpectrogramConfig) -> torch.export.ExportedProgram:

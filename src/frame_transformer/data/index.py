@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from ..audio import probe
 from ..errors import AudioError, DataError
+from ..files import whole
 from .catalogue import AudioFile, Song, split_of
 from .reading import SAMPLE_RATE, read
 
@@ -295,12 +296,10 @@ def read_index(path: Path) -> Index:
 
 
 def _write_index(path: Path, records: Iterable[FileRecord]) -> None:
-    partial = path.with_name(f".{path.name}.part")
     lines = ",\n".join(json.dumps(asdict(record)) for record in records)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(f'{{"format": {INDEX_FORMAT}, "files": [\n{lines}\n]}}\n')
-        os.replace(partial, path)
+        with whole(path) as temporary:
+            temporary.write_text(f'{{"format": {INDEX_FORMAT}, "files": [\n{lines}\n]}}\n')
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error
 

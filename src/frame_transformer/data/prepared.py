@@ -11,8 +11,6 @@ One folder a song, `<role>/<name>-<digest>/`:
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,6 +21,7 @@ import numpy as np
 from filelock import FileLock
 
 from ..errors import AudioError, DataError
+from ..files import whole
 from .catalogue import ROLES, AudioFile, Role, Song
 from .reading import SAMPLE_RATE, read
 
@@ -142,25 +141,21 @@ def _prepare_song(song: Song, output: Path) -> bool:
     samples = max(stem.shape[1] for stem in stems.values())
     peak = max(float(np.abs(stem).max()) for stem in stems.values())
     gain = min(1.0, (FULL_SCALE - 1) / FULL_SCALE / max(peak, 1e-9))
-    partial = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, stem in stems.items():
-        stored = np.zeros((samples, 2), dtype=np.int16)
-        np.rint(stem.T * (gain * FULL_SCALE), out=stored[: stem.shape[1]], casting="unsafe")
-        np.save(partial / f"{name}.npy", stored)
-        np.save(partial / f"{name}.rms.npy", rms_per_second(stored))
     fields = {"name": song.name, "role": song.role, "group": song.group, "samples": samples, "gain": gain}
-    _write_json(partial / "song.json", fields | {"stems": list(stems), "sources": sources})
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with whole(folder) as temporary:
+        temporary.mkdir()
+        for name, stem in stems.items():
+            stored = np.zeros((samples, 2), dtype=np.int16)
+            np.rint(stem.T * (gain * FULL_SCALE), out=stored[: stem.shape[1]], casting="unsafe")
+            np.save(temporary / f"{name}.npy", stored)
+            np.save(temporary / f"{name}.rms.npy", rms_per_second(stored))
+        _write_json(temporary / "song.json", fields | {"stems": list(stems), "sources": sources})
     return True
 
 
 def _write_json(path: Path, content: dict) -> None:
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def _source(file: AudioFile) -> dict:

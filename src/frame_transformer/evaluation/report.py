@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import DataError, OptionError
+from ..files import whole
 
 
 @dataclass(frozen=True)
@@ -210,15 +211,9 @@ def write_whole(path: Path, content: str | bytes) -> Path:
         DataError: it cannot be written.
     """
     data = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with whole(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another output folder") from error
     return path

@@ -1,7 +1,5 @@
 """Spectrograms of a separation as pictures, drawn while it goes by."""
 
-import os
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +7,7 @@ import torch
 from PIL import Image
 
 from ..audio import StreamingSTFT, reported
+from ..files import whole
 from .separator import StemBlock
 
 PICTURES = ("mixture", "vocals", "instrumental", "mask")
@@ -96,11 +95,5 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     Raises:
         AudioError: it cannot be written.
     """
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
-    with reported(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            picture.save(temporary, "PNG")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with reported(path), whole(path) as temporary:
+        picture.save(temporary, "PNG")

@@ -1,6 +1,5 @@
 """Checkpoints that are there whole or not at all, stopping with one, and finding the one to go on from."""
 
-import contextlib
 import os
 import re
 import signal
@@ -14,6 +13,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from ..errors import TrainingError
+from ..files import whole
 
 NAME = re.compile(r"step-(\d+)\.ckpt")
 
@@ -27,17 +27,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        partial = path.with_name(f".{path.name}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
+            with whole(path) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, path)
         except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             raise TrainingError(
                 f"{path}: cannot be written: {error}. Earlier checkpoints are intact: make room and continue with"
                 " --resume auto"
@@ -56,11 +51,6 @@ class Checkpoints(Checkpoint):
         self.stop_asked = False
         self._saved_step = -1
         self._handlers: dict[int, Any] = {}
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.is_global_zero:
-            for partial in self.folder.glob(".*.ckpt.part"):  # of a run that was killed while it wrote
-                partial.unlink()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Not earlier, because Lightning's own handler of SIGTERM, which stops without a checkpoint, comes after setup.
