@@ -39,10 +39,11 @@ from frame_transformer.training.muon import Muon, split_kernels
 MODEL = AsymUNetMCTConfig(
     n_fft=4096,
     hop_length=2048,
-    frequency_patch=16,
+    bands=((256, 4), (512, 16), (1280, 40)),
     widths=(24, 32, 48, 64, 96, 128, 128),
-    attention_maps=0,
+    attention_maps=(0, 0, 2, 2, 2, 2),
     heads=4,
+    expansion=2.0,
     latent_layers=2,
     latent_expansion=2,
     positional_embedding=False,

@@ -74,7 +74,7 @@ class Variant:
 VARIANTS = {
     "as in step 5": Variant(),
     "n_fft 2048, hop 1024": Variant(replace(step_5.MODEL, n_fft=2048, hop_length=1024, window=512, context=64)),
-    "patches of 8 bins": Variant(replace(step_5.MODEL, frequency_patch=8)),
+    "patches of 16 bins": Variant(replace(step_5.MODEL, bands=((2048, 16),))),
     "upper levels twice as wide": Variant(replace(step_5.MODEL, widths=(48, 64, 64, 64, 96, 128, 128))),
     "real voices 60 %, same song 25 %": Variant(real_voices=0.6, crops=replace(step_5.CROPS, same_song=0.25)),
     "real voices 30 %, same song 10 %": Variant(real_voices=0.3, crops=replace(step_5.CROPS, same_song=0.1)),

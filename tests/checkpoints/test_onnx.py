@@ -24,7 +24,7 @@ def model():
     """The default model's kinds of layers, few of them."""
     torch.manual_seed(0)
     config = AsymUNetMCTConfig(
-        n_fft=64, hop_length=32, frequency_patch=4, widths=(4, 8), attention_maps=0, heads=2, latent_layers=2,
+        n_fft=64, hop_length=32, bands=((16, 2), (16, 4)), widths=(4, 8), attention_maps=0, heads=2, latent_layers=2,
         latent_expansion=1, positional_embedding=False, restart_latent_residual=False, window=40, context=20,
     )  # fmt: skip
     return create_model(config).eval()

@@ -53,10 +53,11 @@ def test_v3(channels, heads, layers, frames, batch):
     st.integers(0, 2),
     st.booleans(),
     st.booleans(),
-    st.sampled_from([1, 2, 4]),
+    st.sampled_from([(), ((256, 4),), ((64, 1), (192, 3)), ((32, 1), (96, 4), (128, 16))]),
+    st.booleans(),
     FRAMES,
 )
-def test_asym_unet_mct(levels, heads, latent_layers, positional_embedding, restart, patch, frames):
+def test_asym_unet_mct(levels, heads, latent_layers, positional_embedding, restart, bands, decoder_attention, frames):
     widths, maps = zip(*levels, strict=True)
     config = AsymUNetMCTConfig(
         **SMALL,
@@ -67,7 +68,8 @@ def test_asym_unet_mct(levels, heads, latent_layers, positional_embedding, resta
         latent_layers=latent_layers,
         positional_embedding=positional_embedding,
         restart_latent_residual=restart,
-        frequency_patch=patch,
+        bands=bands,
+        decoder_attention=decoder_attention,
     )
     assert relative_error(config, frames) <= 1e-4
 

@@ -39,6 +39,29 @@ def conv(w: Weights, x: Tensor, stride: tuple[int, int] = (1, 1), groups: int = 
     return functional.conv2d(x, w["weight"], w.get("bias"), stride, (height // 2, width // 2), groups=groups)
 
 
+def band_split(w: Weights, x: Tensor, bands) -> Tensor:
+    """Position by position: the bins of a patch, all channels of them, times one matrix a band."""
+    positions, first = [], 0
+    for index, (bins, patch) in enumerate(bands):
+        band = w.bands.at(index)
+        for low in range(first, first + bins, patch):
+            values = x[:, :, low : low + patch].flatten(1, 2)
+            positions.append(torch.einsum("oi,bit->bot", band["weight"][:, :, 0, 0], values) + band["bias"][:, None])
+        first += bins
+    return torch.stack(positions, dim=2)
+
+
+def band_merge(w: Weights, x: Tensor, bands) -> Tensor:
+    parts, position = [], 0
+    for index, (bins, patch) in enumerate(bands):
+        band = w.bands.at(index)
+        for _ in range(bins // patch):
+            values = torch.einsum("oi,bit->bot", band["weight"][:, :, 0, 0], x[:, :, position]) + band["bias"][:, None]
+            parts.append(values.unflatten(1, (-1, patch)))
+            position += 1
+    return torch.cat(parts, dim=2)
+
+
 def depthwise(w: Weights, x: Tensor) -> Tensor:
     return conv(w, x, groups=x.shape[1])
 

@@ -12,8 +12,8 @@ def _asym_unet_mct(w: b.Weights, x: Tensor, config) -> Tensor:
     heads, maps = config.heads, config.maps
     if w.positional_embedding:
         x = torch.cat((x, b.positional_embedding(w.positional_embedding, x)), dim=1)
-    patch, bins = config.frequency_patch, x.shape[2] // config.frequency_patch
-    x = x.reshape(len(x), x.shape[1], bins, patch, -1).transpose(2, 3).reshape(len(x), -1, bins, x.shape[3])
+    if config.bands:
+        x = b.band_split(w.split, x, config.bands)
     kept, scores, before = [], None, 0
     for level, count in enumerate(maps):
         x = b.res_block(w.encoders.at(level), x, stride=(2 if level else 1, 1))
@@ -33,7 +33,7 @@ def _asym_unet_mct(w: b.Weights, x: Tensor, config) -> Tensor:
     for index, count in enumerate(reversed(maps)):
         skip, memory, skip_scores = kept.pop()
         x = b.res_block(w.decoders.at(index).body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1))
-        if count:
+        if count and config.decoder_attention:
             if count != before:
                 self_scores = cross_scores = None
             h, self_scores, cross_scores = b.evolved_decoder(
@@ -41,9 +41,7 @@ def _asym_unet_mct(w: b.Weights, x: Tensor, config) -> Tensor:
             )
             x = torch.cat((x, h), dim=1)
         before = count
-    y = b.conv(w.out, x)
-    y = y.reshape(len(y), -1, patch, bins, y.shape[3]).transpose(2, 3)
-    return y.reshape(len(y), -1, bins * patch, y.shape[-1])
+    return b.band_merge(w.out, x, config.bands) if config.bands else b.conv(w.out, x)
 
 
 def _v1(w: b.Weights, x: Tensor, config) -> Tensor:

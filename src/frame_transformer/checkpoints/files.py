@@ -52,7 +52,10 @@ def load_safetensors(path: Path) -> nn.Module:
     if family not in FAMILIES or "config" not in metadata:
         raise ModelError(f"{path}: no frame_transformer model: its metadata names no family and configuration")
     try:
-        config = read_config(family, json.loads(metadata["config"]))
+        fields = json.loads(metadata["config"])
+        if patch := fields.pop("frequency_patch", None):
+            fields |= _bands_of_patches(patch, fields, state)
+        config = read_config(family, fields)
         with torch.device("meta"):
             model = create_model(config)
         model.load_state_dict(state, assign=True)
@@ -64,4 +67,20 @@ def load_safetensors(path: Path) -> nn.Module:
 def read_config(family: str, fields: dict[str, Any]) -> SpectrogramConfig:
     """The configuration of a family from plain values, lists standing for tuples."""
     config_class: Any = FAMILIES[family][0]
-    return config_class(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    return config_class(**{key: _tuples(value) for key, value in fields.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _bands_of_patches(patch: int, fields: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Bands for a file from before there were any, whose bins were folded into channels; changes ``state`` in place."""
+    if patch == 1:
+        return {}
+    channels = (fields["in_channels"] + fields["positional_embedding"]) * patch
+    state["split.bands.0.weight"] = torch.eye(channels)[:, :, None, None]
+    state["split.bands.0.bias"] = torch.zeros(channels)
+    for name in ("weight", "bias"):
+        state[f"out.bands.0.{name}"] = state.pop(f"out.{name}")
+    return {"bands": [[fields["n_fft"] // 2, patch]], "band_channels": channels}

@@ -1,7 +1,7 @@
 """The model families, each composed from :mod:`frame_transformer.layers`."""
 
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
-from .config import SpectrogramConfig
+from .config import SpectrogramConfig, window_level
 from .families import FAMILIES, create_model, family_of
 from .v1 import V1, V1Config
 from .v2b import V2b, V2bConfig
@@ -20,4 +20,5 @@ __all__ = [
     "V3Config",
     "create_model",
     "family_of",
+    "window_level",
 ]

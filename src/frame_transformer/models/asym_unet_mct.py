@@ -8,10 +8,11 @@ levels attend over the same frames and can add up their scores.
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
 from ..layers import (
+    BandMerge,
+    BandSplit,
     ConvolutionalEmbedding,
     ConvolutionalTransformerEncoder,
     FrameDecoder,
@@ -20,6 +21,7 @@ from ..layers import (
     MultichannelLayerNorm,
     ResBlock,
     ResidualScores,
+    band_positions,
 )
 from .config import SpectrogramConfig
 
@@ -32,24 +34,28 @@ class AsymUNetMCTConfig(SpectrogramConfig):
         widths: channels of each level, the latent level last; their number is the number of levels.
         attention_maps: maps of each level's transformers above the latent level, 0 for none; one number serves
         all levels.
+        decoder_attention: whether decoders have transformers as encoders do; the gates on their scores take most of the
+            time of all attention.
         heads: attention heads per map and in the latent.
         expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the
         level's bins.
         latent_layers: transformer layers at the latent level; latent_expansion: factor of their feed-forward.
-        frequency_patch: adjacent bins that are folded into channels before the first level and unfolded after the
-            last, as a vision transformer cuts an image (Dosovitskiy et al. 2021, section 3.1): wide layers on few
-            positions cost less time than narrow ones on all of them.
+        bands: (bins, bins per patch) of each band, from low to high frequency, or none. Patches become the positions
+            that the first level sees (:class:`BandSplit`): wide layers on few positions cost less time than narrow ones
+            on all bins, and most of what tells voices apart lies low. band_channels: channels of a position.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
     """
 
     widths: tuple[int, ...] = (8, 16, 32, 48, 64, 80, 96, 112, 128)
     attention_maps: int | tuple[int, ...] = 4
+    decoder_attention: bool = True
     heads: int = 8
     expansion: int | float = 10_240
     latent_layers: int = 4
     latent_expansion: int = 4
-    frequency_patch: int = 1
+    bands: tuple[tuple[int, int], ...] = ()
+    band_channels: int = 32
     positional_embedding: bool = True
     restart_latent_residual: bool = True
 
@@ -76,12 +82,12 @@ class AsymUNetMCT(nn.Module):
     def __init__(self, config: AsymUNetMCTConfig | None = None):
         super().__init__()
         self.config = config = config or AsymUNetMCTConfig()
-        widths, maps, patch = config.widths, config.maps, config.frequency_patch
-        features = config.features // patch
-        if config.features % (patch << (len(widths) - 1)):
-            raise ValueError(
-                f"{config.features} frequency bins in patches of {patch} cannot be halved {len(widths) - 1} times"
-            )
+        widths, maps = config.widths, config.maps
+        if config.bands and sum(bins for bins, _ in config.bands) != config.features:
+            raise ValueError(f"bands must add up to {config.features} bins, got {config.bands}")
+        features = band_positions(config.bands) if config.bands else config.features
+        if features % (1 << (len(widths) - 1)):
+            raise ValueError(f"{features} positions along frequency cannot be halved {len(widths) - 1} times")
         self.positional_embedding = (
             ConvolutionalEmbedding(config.in_channels, config.features) if config.positional_embedding else None
         )
@@ -90,7 +96,11 @@ class AsymUNetMCT(nn.Module):
         self.decoders = nn.ModuleList()
         self.decoder_transformers = nn.ModuleList()
 
-        width = (config.in_channels + config.positional_embedding) * patch
+        width = config.in_channels + config.positional_embedding
+        self.split: nn.Module = nn.Identity()
+        if config.bands:
+            self.split = BandSplit(width, config.band_channels, config.bands)
+            width = config.band_channels
         for level, (out, level_maps) in enumerate(zip(widths, (*maps, 0), strict=True)):
             above = features >> max(level - 1, 0)
             stride = (2, 1) if level else (1, 1)
@@ -121,11 +131,15 @@ class AsymUNetMCT(nn.Module):
                 FrameTransformerDecoder(
                     out, level_maps, bins, config.heads, config.hidden(bins), config.dropout, gated_entry=continues
                 )
-                if level_maps
+                if level_maps and config.decoder_attention
                 else nn.Identity()
             )
-            width = out + level_maps
-        self.out = nn.Conv2d(width, config.in_channels * patch, 1)
+            width = out + level_maps * config.decoder_attention
+        self.out = (
+            BandMerge(width, config.in_channels, config.bands)
+            if config.bands
+            else nn.Conv2d(width, config.in_channels, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 4 or x.shape[1:3] != (self.config.in_channels, self.config.features):
@@ -134,7 +148,7 @@ class AsymUNetMCT(nn.Module):
             )
         if self.positional_embedding is not None:
             x = torch.cat((x, self.positional_embedding(x)), dim=1)
-        x = rearrange(x, "b c (f patch) t -> b (c patch) f t", patch=self.config.frequency_patch)
+        x = self.split(x)
 
         skips: list[Tensor] = []
         memories: list[tuple[Tensor, ResidualScores] | None] = []
@@ -164,10 +178,10 @@ class AsymUNetMCT(nn.Module):
         ):
             x = decoder(x, skips.pop())
             memory = memories.pop()
-            if memory is not None:
+            if memory is not None and self.config.decoder_attention:
                 if maps != previous_maps:
                     self_scores = cross_scores = None
                 h, self_scores, cross_scores = transformer(x, *memory, self_scores, cross_scores)
                 x = torch.cat((x, h), dim=1)
             previous_maps = maps
-        return rearrange(self.out(x), "b (c patch) f t -> b c (f patch) t", patch=self.config.frequency_patch)
+        return self.out(x)

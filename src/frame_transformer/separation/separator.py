@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
 from ..checkpoints import OnnxModel, load_model
 from ..errors import AudioError, OptionError
+from ..models import window_level
 from .ensembles import Ensemble, check_ensemble, join_masks
 from .residue import clear_residue
 
@@ -376,7 +377,11 @@ class StemStream:
             pending = torch.cat(pieces, dim=2)
             low, high = start - context, start + window + context
             real = pending[:, :-1, max(low, origin) - origin : min(high, song_frames) - origin].abs()
-            magnitudes = real.unflatten(0, (-1, 2)) * scale
+            magnitudes = real.unflatten(0, (-1, 2))
+            if separator.config.normalization == "window_level":
+                magnitudes = magnitudes / window_level(magnitudes)
+            else:
+                magnitudes = magnitudes * scale
             magnitudes = nn.functional.pad(magnitudes, (max(0, -low), max(0, high - song_frames)))
             last = start + window >= song_frames
             # One frame past the song's last completes its final hop.

@@ -1,0 +1,78 @@
+"""Bands of unequal resolution: fine where hearing and voices are, coarse above."""
+
+from collections.abc import Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+Bands = Sequence[tuple[int, int]]
+
+
+def band_positions(bands: Bands) -> int:
+    """The positions that bands of (bins, bins per patch) come to.
+
+    Raises:
+        ValueError: a band cannot be cut into its patches.
+    """
+    for bins, patch in bands:
+        if patch < 1 or bins < patch or bins % patch:
+            raise ValueError(f"a band of {bins} bins cannot be cut into patches of {patch}")
+    return sum(bins // patch for bins, patch in bands)
+
+
+class BandSplit(nn.Module):
+    """Cuts the frequency axis into bands, each band into patches, and maps every patch to one position.
+
+    Each band has a linear map of its own, as in the band-split RNN (Luo and Yu 2023, section III-A), here shared by the
+    patches of a band.
+
+    Args:
+        in_channels, out_channels: channels before and after.
+        bands: (bins, bins per patch) of each band, from low to high frequency.
+
+    Shapes: (batch, in_channels, bins, time) → (batch, out_channels, positions, time).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bands: Bands):
+        super().__init__()
+        self.sizes = [bins for bins, _ in bands]
+        self.patches = [patch for _, patch in bands]
+        self.bands = nn.ModuleList(nn.Conv2d(in_channels * patch, out_channels, 1) for patch in self.patches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.split(self.sizes, dim=2)
+        return torch.cat(
+            [
+                band(rearrange(part, "b c (f patch) t -> b (c patch) f t", patch=patch))
+                for band, part, patch in zip(self.bands, parts, self.patches, strict=True)
+            ],
+            dim=2,
+        )
+
+
+class BandMerge(nn.Module):
+    """The way back from :class:`BandSplit`: every position becomes the bins of its patch.
+
+    Args:
+        in_channels, out_channels: channels before and after.
+        bands: (bins, bins per patch) of each band, from low to high frequency.
+
+    Shapes: (batch, in_channels, positions, time) → (batch, out_channels, bins, time).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bands: Bands):
+        super().__init__()
+        self.sizes = [bins // patch for bins, patch in bands]
+        self.patches = [patch for _, patch in bands]
+        self.bands = nn.ModuleList(nn.Conv2d(in_channels, out_channels * patch, 1) for patch in self.patches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = x.split(self.sizes, dim=2)
+        return torch.cat(
+            [
+                rearrange(band(part), "b (c patch) f t -> b c (f patch) t", patch=patch)
+                for band, part, patch in zip(self.bands, parts, self.patches, strict=True)
+            ],
+            dim=2,
+        )
