@@ -4,13 +4,19 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from frame_transformer.checkpoints import save_model
 from frame_transformer.models import create_model
-from frame_transformer.separation import OutputOptions, Separator, find_tracks, separate_files, separate_on_cluster
+from frame_transformer.separation import (
+    OutputOptions,
+    SeparationOptions,
+    Separator,
+    find_tracks,
+    separate_files,
+    separate_on_cluster,
+)
 from frame_transformer.separation.batch import FileResult
 
 from .measuring import ChildFailedError, Result, in_child
@@ -23,7 +29,7 @@ def one_process(model: str, catalogue: str, output: str) -> Result:
     started = time.perf_counter()
     separator = Separator(model, device="cpu")
     songs = sorted(Path(catalogue).glob("*.flac"))
-    return _rate(separate_files(separator, songs, OutputOptions(Path(output)), "model"), started)
+    return _rate(separate_files(separator, songs, OutputOptions(Path(output))), started)
 
 
 def cluster(model: str, catalogue: str, output: str, workers: int) -> Result:
@@ -32,9 +38,9 @@ def cluster(model: str, catalogue: str, output: str, workers: int) -> Result:
 
     started = time.perf_counter()
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    separator: dict[str, Any] = {"model": model, "device": "cpu"}
+    separation = SeparationOptions((model,), device="cpu")
     results = separate_on_cluster(
-        find_tracks([catalogue]), output, OutputOptions(Path(output)), "model", separator, workers=workers
+        find_tracks([catalogue]), output, OutputOptions(Path(output)), separation, workers=workers
     )
     try:
         return _rate(results, started)

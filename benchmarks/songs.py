@@ -79,7 +79,7 @@ def end_to_end(model: str, song: str, threads: int) -> Result:
     separator = _separator(model)
     loaded = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        result = separate_file(separator, Path(song), OutputOptions(Path(folder)), model)
+        result = separate_file(separator, Path(song), OutputOptions(Path(folder)))
     return {"load": loaded - started, "seconds": time.perf_counter() - loaded, "rtf": result.elapsed / result.seconds}
 
 

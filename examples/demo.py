@@ -22,7 +22,7 @@ def main() -> None:
     song = folder / "excerpt.mp4"
     shutil.copy(excerpt, song)
     options = OutputOptions(folder, bit_depth="32f", overwrite=True)
-    result = separate_file(Separator("default"), song, options, "default")
+    result = separate_file(Separator("default"), song, options)
     mixture, drums, bass, other, vocals = (decode(excerpt, stream=number)[0] for number in range(5))
     truth = {"vocals": vocals, "instrumental": drums + bass + other}
     print(f"{result.seconds:.0f} s of song in {result.elapsed:.1f} s")

@@ -153,17 +153,18 @@ def test_every_option_reaches_the_separator(run, song, tiny_file, monkeypatch):
     seen = {}
 
     class Spy(separation.Separator):
-        def __init__(self, models, **options):
-            seen.update(options, models=len(models))
-            super().__init__(models, **options)
+        def __init__(self, options, **more):
+            seen.update(vars(options))
+            super().__init__(options, **more)
 
     monkeypatch.setattr(separation, "Separator", Spy)
     models = ("-n", tiny_file, "-n", tiny_file, "--weights", "2,1")
     options = ("--tta", "--batch-size", "3", "--dtype", "bfloat16", "--smoothing", "0.1", "--overlap", "0.5")
-    assert run("separate", song(samples=3000), *models, *options)[0] == 0
+    assert run("separate", song(samples=3000), *models, *options, "--stream", "0")[0] == 0
     assert seen == {
-        "models": 2, "engine": "torch", "weights": [2.0, 1.0], "tta": True, "batch_size": 3, "dtype": "bfloat16",
-        "smoothing": 0.1, "overlap": 0.5, "window": None, "context": None, "device": "auto", "ensemble": "mean",
+        "models": (str(tiny_file),) * 2, "engine": "torch", "weights": (2.0, 1.0), "tta": True, "batch_size": 3,
+        "dtype": "bfloat16", "smoothing": 0.1, "overlap": 0.5, "window": None, "context": None, "device": "auto",
+        "ensemble": "mean", "stream": 0,
     }  # fmt: skip
 
 

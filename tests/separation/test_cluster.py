@@ -15,7 +15,7 @@ import torch
 from frame_transformer import Separator
 from frame_transformer.audio import decode
 from frame_transformer.errors import OptionError
-from frame_transformer.separation import OutputOptions
+from frame_transformer.separation import OutputOptions, SeparationOptions
 from frame_transformer.separation.cluster import _plan, find_tracks, separate_on_cluster
 
 ray = pytest.importorskip("ray")
@@ -67,8 +67,8 @@ def test_every_track_once_though_a_worker_is_killed(cluster, tiny_model, song, t
     marker, output = tmp_path / "killed", tmp_path / "out"
 
     def run():
-        separator = {"model": Fatal(tiny_model, marker), "device": "cpu"}
-        return list(separate_on_cluster(tracks, output.as_uri(), OPTIONS, "tiny", separator))
+        separation = SeparationOptions((Fatal(tiny_model, marker),), device="cpu")
+        return list(separate_on_cluster(tracks, output.as_uri(), OPTIONS, separation))
 
     results = run()
     assert marker.exists()
@@ -78,8 +78,8 @@ def test_every_track_once_though_a_worker_is_killed(cluster, tiny_model, song, t
     whole = Separator(tiny_model)
     for track in tracks[:-1]:
         mixture = decode(track.source)[0]
-        vocals = decode(output / "tiny" / track.name / "vocals.wav")[0]
-        instrumental = decode(output / "tiny" / track.name / "instrumental.wav")[0]
+        vocals = decode(output / "Fatal" / track.name / "vocals.wav")[0]
+        instrumental = decode(output / "Fatal" / track.name / "instrumental.wav")[0]
         assert np.abs(vocals - whole.separate(mixture).vocals).max() < 1e-5
         assert np.abs(vocals + instrumental - mixture).max() < 1e-5
     files = [path for path in output.rglob("*") if path.is_file()]
@@ -87,7 +87,7 @@ def test_every_track_once_though_a_worker_is_killed(cluster, tiny_model, song, t
     records = [json.loads(path.read_text()) for path in files if path.suffix == ".json"]
     assert sorted(record["source"] for record in records) == sorted(track.source for track in tracks[:-1])
 
-    (output / "tiny" / "b" / "2" / "vocals.wav").unlink()
+    (output / "Fatal" / "b" / "2" / "vocals.wav").unlink()
     again = run()
     assert [result.source for result in again if not result.skipped and not result.error] == [
         str(catalogue / "b/2.wav")
@@ -113,6 +113,6 @@ def test_tracks_with_one_target_are_refused(song, tmp_path):
     first, second = song("same.wav"), song("same.flac", audio_format="flac")
     options = replace(OPTIONS, overwrite=True)
     tracks = find_tracks([str(first)])
-    jobs, results = _plan([*tracks, *find_tracks([str(second)])], str(tmp_path / "out"), options, "m", {})
+    jobs, results = _plan([*tracks, *find_tracks([str(second)])], str(tmp_path / "out"), options, SeparationOptions())
     assert [job.track for job in jobs] == tracks
     assert "would overwrite those of" in results[0].error

@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,9 +13,8 @@ from ..errors import OptionError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-    from torch import nn
 
-    from ..separation import FileResult
+    from ..separation import FileResult, SeparationOptions, Separator
 
 EPILOG = (
     "Exit codes: 0 all separated, 1 a file failed, 2 wrong usage, 130 stopped by Ctrl-C. Environment: "
@@ -67,6 +66,9 @@ def separate(
     images: Annotated[bool, typer.Option("--images", help="Write spectrograms as PNG, too.")] = False,
     video: Annotated[bool, typer.Option("--video", help="Write cover and instrumental as MP4, too.")] = False,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files in work at once.")] = 1,
+    stream: Annotated[
+        int | None, typer.Option(min=0, help="Audio stream of files that hold several, from 0; the default one.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what is already there.")] = False,
     cluster: Annotated[
         str | None, typer.Option(help="Work on a Ray cluster: auto or its address; see docs/cluster.md.")
@@ -81,11 +83,18 @@ def separate(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..separation import OutputOptions, Separator, find_songs, find_tracks, separate_files, separate_on_cluster
+    from ..separation import (
+        OutputOptions,
+        SeparationOptions,
+        find_songs,
+        find_tracks,
+        separate_files,
+        separate_on_cluster,
+    )
 
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    options = OutputOptions(
+    outputs = OutputOptions(
         Path(output),
         filename,
         tuple(stem.strip() for stem in stems.split(",") if stem.strip()),
@@ -97,23 +106,26 @@ def separate(
         images,
         video,
     )
-    how: dict[str, Any] = {
-        "device": device,
-        "dtype": dtype,
-        "window": window,
-        "context": context,
-        "overlap": overlap,
-        "batch_size": batch_size,
-        "tta": tta,
-        "smoothing": smoothing,
-        "ensemble": ensemble,
-        "weights": _numbers(weights),
-        "engine": engine,
-    }
+    # A worker of a cluster need not have this folder as its own.
+    models = [str(Path(item).absolute()) if Path(item).is_file() else item for item in model]
+    options = SeparationOptions(
+        tuple(models),
+        device=device,
+        dtype=dtype,
+        window=window,
+        context=context,
+        overlap=overlap,
+        batch_size=batch_size,
+        tta=tta,
+        smoothing=smoothing,
+        ensemble=ensemble,  # type: ignore[arg-type]
+        weights=_numbers(weights),
+        engine=engine,  # type: ignore[arg-type]
+        stream=stream,
+    )
     files = find_songs(songs) if cluster is None else []
     tracks = [] if cluster is None else find_tracks(songs)
     count = len(files) + len(tracks)
-    name = "+".join(Path(item).stem for item in model)
     console = Console(stderr=True)
     bars = Progress(
         TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
@@ -131,12 +143,9 @@ def separate(
             bars.update(tasks[source], completed=done, total=total)
 
         if cluster is None:
-            separator = Separator([_load(item, bars) for item in model], **how)
-            outcome = separate_files(separator, files, options, name, report, jobs)
+            outcome = separate_files(_load(options, bars), files, outputs, report, jobs)
         else:
-            # A worker need not have this folder as its own.
-            how["model"] = [str(Path(item).absolute()) if Path(item).is_file() else item for item in model]
-            outcome = separate_on_cluster(tracks, output, options, name, how, address=cluster, workers=workers)
+            outcome = separate_on_cluster(tracks, output, outputs, options, address=cluster, workers=workers)
         for result in outcome:
             results.append(result)
             bars.advance(overall)
@@ -160,21 +169,21 @@ def separate(
         raise typer.Exit(1)
 
 
-def _load(model: str, bars: "Progress") -> "nn.Module":
-    """The model, with a bar while it is downloaded."""
-    from ..checkpoints import load_model
+def _load(options: "SeparationOptions", bars: "Progress") -> "Separator":
+    """The separator, with a bar for every model while it is downloaded."""
+    from ..separation import Separator
 
-    tasks: list[TaskID] = []
+    tasks: dict[str, TaskID] = {}
 
-    def report(done: int, total: int) -> None:
-        if not tasks:
-            tasks.append(bars.add_task(f"downloading {model}", total=total))
-        bars.update(tasks[0], completed=done)
+    def report(model: str, done: int, total: int) -> None:
+        if model not in tasks:
+            tasks[model] = bars.add_task(f"downloading {model}", total=total)
+        bars.update(tasks[model], completed=done)
 
-    loaded = load_model(model, report)
-    for task in tasks:
+    separator = Separator(options, download=report)
+    for task in tasks.values():
         bars.remove_task(task)
-    return loaded
+    return separator
 
 
 def _print(result: "FileResult") -> None:
@@ -204,10 +213,10 @@ def _bits_per_second(bitrate: str | None) -> int | None:
     return 1000 * int(digits)
 
 
-def _numbers(text: str | None) -> list[float] | None:
+def _numbers(text: str | None) -> tuple[float, ...] | None:
     if text is None:
         return None
     try:
-        return [float(number) for number in text.split(",")]
+        return tuple(float(number) for number in text.split(","))
     except ValueError as error:
         raise OptionError(f"weights {text!r}: numbers with commas between are needed, such as 2,1") from error

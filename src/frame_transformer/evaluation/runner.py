@@ -17,6 +17,7 @@ import torch
 
 from ..data.catalogue import AudioFile, Song
 from ..errors import FrameTransformerError, OptionError
+from ..separation import SeparationOptions
 from .bss_eval import BSSEval, FrameRatios
 from .metrics import SAMPLE_RATE, bleedless_and_fullness, si_sdr, utterance_sdr
 from .report import METRICS, Evaluation, Frames, Scores, SongScore, write_whole
@@ -121,10 +122,8 @@ def make_systems(
     """
     if unknown := [name for name in baselines if name not in BASELINES]:
         raise OptionError(f"unknown baseline {unknown[0]!r}: use some of {', '.join(BASELINES)}")
-    members = [[model] if isinstance(model, str | os.PathLike) else model for model in models]
-    ensembles = [
-        ModelSystem("+".join(Path(item).stem for item in chosen), tuple(map(str, chosen)), device) for chosen in members
-    ]
+    members = [(model,) if isinstance(model, str | os.PathLike) else tuple(model) for model in models]
+    ensembles = [ModelSystem(SeparationOptions(chosen, device)) for chosen in members]
     if not isinstance(estimates, Mapping):
         estimates = {Path(os.path.abspath(folder)).name: folder for folder in estimates}
     folders = [FolderSystem(name, Path(folder)) for name, folder in estimates.items()]
@@ -135,7 +134,7 @@ def make_systems(
             raise OptionError(f"{folder.name!r} names no row of a table: give estimates as NAME=FOLDER")
     n_fft, hop_length = N_FFT, HOP_LENGTH
     if ensembles:
-        config = load_separator(ensembles[0].models, device).config
+        config = load_separator(ensembles[0].options).config
         n_fft, hop_length = config.n_fft, config.hop_length
     systems: list[System] = []
     if "mixture" in baselines:

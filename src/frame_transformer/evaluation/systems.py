@@ -13,7 +13,7 @@ import torch
 from ..data.catalogue import ACCOMPANIMENT, AUDIO_SUFFIXES, AudioFile, Song
 from ..errors import DataError
 from ..hub import CARDS, card_path
-from ..separation import Separator
+from ..separation import SeparationOptions, Separator
 from .metrics import SAMPLE_RATE
 from .oracle import Oracle, oracle_vocals
 from .songs import STEMS, References, fit_length, read_at_rate
@@ -54,25 +54,28 @@ class System(Protocol):
 
 @dataclass(frozen=True)
 class ModelSystem:
-    """A model, or an ensemble of several. ``models`` are names or paths."""
+    """A model, or an ensemble of several, by names or paths."""
 
-    name: str
-    models: tuple[str, ...]
-    device: str
+    options: SeparationOptions
+
+    @property
+    def name(self) -> str:
+        return self.options.model_name
 
     def version(self, song: Song) -> Any:
-        paths = [card_path(CARDS[model]) if model in CARDS else Path(model) for model in self.models]
+        models = map(str, self.options.models)
+        paths = [card_path(CARDS[model]) if model in CARDS else Path(model) for model in models]
         return [file_version(path) if path.is_file() else None for path in paths]
 
     def estimate(self, song: Song, references: References) -> Estimates:
-        result = load_separator(self.models, self.device).separate(references.mixture, SAMPLE_RATE)
+        result = load_separator(self.options).separate(references.mixture, SAMPLE_RATE)
         return Estimates(result.vocals, result.instrumental, list(result.warnings))
 
 
 @lru_cache(maxsize=1)  # models are large: one at a time
-def load_separator(models: tuple[str, ...], device: str) -> Separator:
+def load_separator(options: SeparationOptions) -> Separator:
     """A separator, kept until another is asked for."""
-    return Separator(models, device=device)
+    return Separator(options)
 
 
 @dataclass(frozen=True)

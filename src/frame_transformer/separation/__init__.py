@@ -1,14 +1,16 @@
 """From a song to its stems."""
 
-from .batch import FileResult, OutputOptions, find_songs, separate_file, separate_files
+from .batch import FileResult, find_songs, separate_file, separate_files
 from .cluster import Track, find_tracks, separate_on_cluster
 from .meter import VocalsMeter
+from .options import OutputOptions, SeparationOptions
 from .separator import Separation, Separator, StemBlock, separate
 
 __all__ = [
     "FileResult",
     "OutputOptions",
     "Separation",
+    "SeparationOptions",
     "Separator",
     "StemBlock",
     "Track",

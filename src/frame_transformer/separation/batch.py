@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 import torch
 
-from ..audio import AudioWriter, VideoWriter, find_codec
+from ..audio import AudioWriter, VideoWriter
 from ..errors import AudioError, FrameTransformerError, OptionError
-from .pictures import PICTURES, SpectrogramPictures, save_picture
+from .options import OutputOptions
+from .pictures import SpectrogramPictures, save_picture
 from .separator import Separator
 
 logger = logging.getLogger(__name__)
 
-STEMS = ("vocals", "instrumental")
 PLAYLISTS = (".m3u", ".m3u8")
 AUDIO_SUFFIXES = frozenset(
     f".{name}"
@@ -31,74 +31,7 @@ AUDIO_SUFFIXES = frozenset(
         *("mp4", "mpg", "oga", "ogg", "opus", "wav", "webm", "wma", "wv"),
     )
 )
-# Most file systems end a name at 255 bytes; the stem's temporary name and suffix need some of them.
-MAX_NAME_BYTES = 200
-Clip = Literal["rescale", "clamp", "none"]
 Stems = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """Where stems go and how they are written.
-
-    Attributes:
-        folder: root of the outputs. filename: template below it with {model}, {track}, {stem}, {ext}.
-        stems: which of vocals and instrumental. audio_format, bit_depth, bitrate: see :class:`AudioWriter`.
-        clip: what happens to stems beyond full scale: ``"rescale"`` turns all stems of the song down together,
-            ``"clamp"`` cuts the peaks, ``"none"`` leaves them to the format.
-        overwrite: separate again what is already there.
-        images: also write spectrograms of mixture, vocals, instrumental and mask, as ``.png``.
-        video: also write the instrumental under the song's cover, as ``.mp4``.
-    """
-
-    folder: Path = Path("separated")
-    filename: str = "{model}/{track}/{stem}.{ext}"
-    stems: tuple[str, ...] = STEMS
-    audio_format: str = "wav"
-    bit_depth: str | None = None
-    bitrate: int | None = None
-    clip: Clip = "rescale"
-    overwrite: bool = False
-    images: bool = False
-    video: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.stems or set(self.stems) - set(STEMS):
-            raise OptionError(f"stems must be of {', '.join(STEMS)}, got {', '.join(self.stems) or 'none'}")
-        find_codec(self.audio_format, self.bit_depth)
-        if self.clip not in ("rescale", "clamp", "none"):
-            raise OptionError(f"unknown clip mode {self.clip!r}: use rescale, clamp or none")
-        if len(self.stems) > 1 and "{stem}" not in self.filename:
-            raise OptionError("the file name template needs {stem}, or the stems would overwrite each other")
-        if (self.images or self.video) and not ("{stem}" in self.filename and "{ext}" in self.filename):
-            raise OptionError("with images or video the file name template needs {stem} and {ext}")
-        try:
-            self.path("model", "track", "stem")
-        except (KeyError, IndexError, ValueError) as error:
-            raise OptionError(
-                f"file name template {self.filename!r}: use {{model}} {{track}} {{stem}} {{ext}}"
-            ) from error
-
-    def path(self, model: str, track: str, stem: str, ext: str | None = None) -> Path:
-        """The file of one stem, in the audio format unless ``ext`` names another.
-
-        Raises OptionError where the template leaves the output folder.
-        """
-        track = track.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-        path = self.folder / self.filename.format(model=model, track=track, stem=stem, ext=ext or self.audio_format)
-        root = Path(os.path.abspath(self.folder))
-        if not Path(os.path.abspath(path)).is_relative_to(root):
-            raise OptionError(f"file name template {self.filename!r} leaves the output folder")
-        return path
-
-    def outputs(self, model: str, track: str) -> dict[str, Path]:
-        """All files of one song: by stem, then ``mixture.png`` and so on, then ``video``."""
-        paths = {stem: self.path(model, track, stem) for stem in self.stems}
-        if self.images:
-            paths |= {f"{name}.png": self.path(model, track, name, "png") for name in PICTURES}
-        if self.video:
-            paths["video"] = self.path(model, track, "instrumental", "mp4")
-        return paths
 
 
 @dataclass
@@ -153,7 +86,6 @@ def separate_file(
     separator: Separator,
     source: Path,
     options: OutputOptions,
-    model_name: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> FileResult:
     """Separates one file to its stems.
@@ -161,7 +93,7 @@ def separate_file(
     Raises:
         FrameTransformerError: the file cannot be read or a stem cannot be written; no partial output is left.
     """
-    result = FileResult(source, options.outputs(model_name, source.stem))
+    result = FileResult(source, options.outputs(separator.options.model_name, source.stem))
     if not options.overwrite and all(path.is_file() for path in result.outputs.values()):
         result.skipped = True
         return result
@@ -263,7 +195,6 @@ def separate_files(
     separator: Separator,
     sources: Sequence[Path],
     options: OutputOptions,
-    model_name: str,
     progress: Callable[[Path, int, int], None] | None = None,
     jobs: int = 1,
 ) -> Iterator[FileResult]:
@@ -285,10 +216,12 @@ def separate_files(
                 progress(source, done, total)
 
         try:
-            owner = targets.setdefault(options.path(model_name, source.stem, options.stems[0]), source)
+            owner = targets.setdefault(
+                options.path(separator.options.model_name, source.stem, options.stems[0]), source
+            )
             if owner != source:
                 raise OptionError(f"{source}: its stems would overwrite those of {owner}; rename one of them")
-            return separate_file(separator, source, options, model_name, report)
+            return separate_file(separator, source, options, report)
         except FrameTransformerError as error:
             return FileResult(source, error=str(error))
 

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import FrameTransformerError, OptionError
-from .batch import AUDIO_SUFFIXES, FileResult, OutputOptions, find_songs, separate_file
+from .batch import AUDIO_SUFFIXES, FileResult, find_songs, separate_file
+from .options import OutputOptions, SeparationOptions
 from .separator import Separator
 
 logger = logging.getLogger(__name__)
@@ -98,14 +99,14 @@ class _Job:
 class _Worker:
     """One process of the cluster: the models load once, then it separates track after track."""
 
-    def __init__(self, output: str, options: OutputOptions, separator: dict[str, Any], threads: int, attempts: int):
+    def __init__(self, output: str, options: OutputOptions, separation: SeparationOptions, threads: int, attempts: int):
         import torch
 
         torch.set_num_threads(threads)
         self.system = _filesystem(output)[0]
         self.options = options
         self.attempts = attempts
-        self.separator = Separator(**separator)
+        self.separator = Separator(separation)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         job: _Job = row["job"]
@@ -134,7 +135,7 @@ class _Worker:
                 system, path = _filesystem(job.track.source)
                 fs.copy_files(path, str(song), source_filesystem=system, destination_filesystem=fs.LocalFileSystem())
             local = replace(self.options, folder=Path(folder, "stems"), filename="{stem}.{ext}")
-            result = separate_file(self.separator, song, local, "")
+            result = separate_file(self.separator, song, local)
             for stem, target in job.outputs.items():
                 self._place(result.outputs[stem], target)
             record = Path(folder, "record.json")
@@ -165,8 +166,7 @@ def separate_on_cluster(
     tracks: Sequence[Track],
     output: str,
     options: OutputOptions,
-    model_name: str,
-    separator: dict[str, Any],
+    separation: SeparationOptions,
     *,
     address: str = "auto",
     workers: int | None = None,
@@ -177,8 +177,7 @@ def separate_on_cluster(
 
     Args:
         tracks: see :func:`find_tracks`. output: folder or URI that takes the place of ``options.folder``.
-        model_name: for the file names. separator: keyword arguments of :class:`Separator`, made once in each worker;
-            models by name or by a path that all nodes share.
+        separation: of the separator that is made once in each worker; models by name or by a path that all nodes share.
         address: of the cluster; ``"auto"`` is the one that runs here, or else one that is started on this machine.
         workers: at most so many at once; as many as the cluster has room for when None. A worker takes a GPU where
             the cluster has any and the device is not the CPU, else ``cpus_per_worker`` cores and threads.
@@ -193,7 +192,7 @@ def separate_on_cluster(
     except ImportError as error:
         raise OptionError("--cluster needs Ray: pip install 'frame-transformer[cluster]'") from error
 
-    jobs, results = _plan(tracks, output, options, model_name, separator)
+    jobs, results = _plan(tracks, output, options, separation)
     yield from results
     if not jobs:
         return
@@ -213,7 +212,7 @@ def separate_on_cluster(
             raise OptionError(f"no Ray cluster {place}: {reason}") from error
     try:
         resources = ray.cluster_resources()
-        gpu = resources.get("GPU", 0) >= 1 and not str(separator.get("device", "auto")).startswith("cpu")
+        gpu = resources.get("GPU", 0) >= 1 and not separation.device.startswith("cpu")
         room = int(resources["GPU"]) if gpu else int(resources.get("CPU", 0)) // cpus_per_worker
         if room < 1:
             raise OptionError(f"the cluster has no room for a worker of {cpus_per_worker} cores")
@@ -225,7 +224,7 @@ def separate_on_cluster(
         data = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=min(len(jobs), MAX_BLOCKS))
         done = data.map(
             _Worker,  # type: ignore[arg-type]
-            fn_constructor_args=(output, options, separator, cpus_per_worker, attempts),
+            fn_constructor_args=(output, options, separation, cpus_per_worker, attempts),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(workers or room, room, len(jobs))),
             num_cpus=None if gpu else cpus_per_worker,
             num_gpus=1 if gpu else None,
@@ -243,7 +242,7 @@ def separate_on_cluster(
 
 
 def _plan(
-    tracks: Sequence[Track], output: str, options: OutputOptions, model_name: str, separator: dict[str, Any]
+    tracks: Sequence[Track], output: str, options: OutputOptions, separation: SeparationOptions
 ) -> tuple[list[_Job], list[FileResult]]:
     """The tracks that are to be done, and results for those that are done already or cannot be."""
     from pyarrow import fs
@@ -255,14 +254,12 @@ def _plan(
         if info.is_file
     }
     # The same track with another model or format is another track.
-    choices = json.dumps(
-        [model_name, separator, replace(options, folder=Path(), overwrite=False).__dict__], default=str
-    )
+    choices = json.dumps([vars(separation), vars(replace(options, folder=Path(), overwrite=False))], default=str)
     jobs, results, taken = [], [], dict[str, str]()
     for track in tracks:
         outputs = {
             name: f"{root.rstrip('/')}/{path.relative_to(options.folder).as_posix()}"
-            for name, path in options.outputs(model_name, track.name).items()
+            for name, path in options.outputs(separation.model_name, track.name).items()
         }
         key = hashlib.sha256(f"{track.source}\n{choices}".encode()).hexdigest()
         record = f"{root.rstrip('/')}/{RECORDS}/{key[:2]}/{key}.json"

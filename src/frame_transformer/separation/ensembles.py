@@ -1,28 +1,9 @@
 """Several models on one song: how their masks become one."""
 
-from collections.abc import Sequence
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-from ..errors import OptionError
-
-Ensemble = Literal["mean", "median", "min", "max"]
-
-
-def check_ensemble(ensemble: str, weights: Sequence[float] | None, models: int) -> None:
-    """Raises OptionError where the kind of ensemble does not exist or the weights do not fit it."""
-    if ensemble not in get_args(Ensemble):
-        raise OptionError(f"unknown ensemble {ensemble!r}: use {', '.join(get_args(Ensemble))}")
-    if weights is None:
-        return
-    if ensemble != "mean":
-        raise OptionError(f"weights belong to the mean: the ensemble {ensemble} has none")
-    if len(weights) != models:
-        raise OptionError(f"{len(weights)} weights for {models} models: one number for each is needed")
-    if min(weights) < 0 or sum(weights) == 0:
-        raise OptionError("weights of an ensemble must not be negative, nor all zero")
+from .options import Ensemble
 
 
 def join_masks(masks: Tensor, ensemble: Ensemble, weights: Tensor) -> Tensor:

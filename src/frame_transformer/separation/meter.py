@@ -1,11 +1,10 @@
 """How much voice there is in a track, measured by separating a few excerpts of it."""
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
-from torch import nn
 
+from .options import Model
 from .separator import Separator
 
 QUIET_DB = -40.0
@@ -28,7 +27,7 @@ class VocalsMeter:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module] = "default",
+        model: Model | Sequence[Model] = "default",
         device: str = "auto",
         excerpts: int = 6,
     ):

@@ -8,9 +8,9 @@ from PIL import Image
 
 from ..audio import StreamingSTFT, reported
 from ..files import whole
+from .options import PICTURES
 from .separator import StemBlock
 
-PICTURES = ("mixture", "vocals", "instrumental", "mask")
 N_FFT, HOP_LENGTH = 2048, 1024
 MAX_COLUMNS = 2048
 RANGE_DB = 80.0

@@ -4,13 +4,14 @@ The song is read twice: once for its largest magnitude, by which every window is
 """
 
 import ctypes
+import functools
 import itertools
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
 from ..checkpoints import OnnxModel, load_model
 from ..errors import AudioError, OptionError
 from ..models import window_level
-from .ensembles import Ensemble, check_ensemble, join_masks
+from .ensembles import join_masks
+from .options import DTYPES, Model, SeparationOptions
 from .residue import clear_residue
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,6 @@ CHANNEL_PAIRS = {
     8: ((0, 1), (2, 2), (3, 3), (4, 5), (6, 7)),
 }
 ARRAY_BLOCK = 1 << 17
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Vocals fainter than `smoothing` are removed where they stay so for a second and a half, faded over a third of one.
 QUIET_SECONDS, FADE_SECONDS = 1.5, 0.35
 
@@ -88,21 +89,18 @@ def resolve_device(device: str) -> torch.device:
         raise OptionError(f"device {device!r} is not available here: use auto or cpu") from error
 
 
-def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """A type of numbers by name.
 
     Raises:
-        OptionError: an unknown type, or one that the device cannot compute with.
+        OptionError: one that the device cannot compute with.
     """
-    name = str(dtype).removeprefix("torch.")
-    if name not in DTYPES:
-        raise OptionError(f"unknown dtype {name!r}: use {', '.join(DTYPES)}")
-    one = torch.ones(1, 1, device=device, dtype=DTYPES[name])
+    one = torch.ones(1, 1, device=device, dtype=DTYPES[dtype])
     try:
         one @ one
     except RuntimeError as error:
-        raise OptionError(f"device {str(device)!r} cannot compute in {name}: use float32") from error
-    return DTYPES[name]
+        raise OptionError(f"device {str(device)!r} cannot compute in {dtype}: use float32") from error
+    return DTYPES[dtype]
 
 
 def keep_freed_memory() -> None:
@@ -118,23 +116,14 @@ def keep_freed_memory() -> None:
 
 
 class Separator:
-    """Takes songs apart into vocals and instrumental.
+    """Takes songs apart into vocals and instrumental. ``options`` are the :class:`SeparationOptions` it was made with.
+
+    >>> separator = Separator("default", device="cpu", overlap=0.25)
 
     Args:
-        model: a name, a path, a loaded model, or several of them, which then form an ensemble.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what the network computes in, where autocast allows it.
-            Masks and spectrograms are always float32.
-        window, context: frames kept of each pass and frames of real context on each side; the first model's
-            own when None.
-        overlap: share of a window that is blended with the next, 0 to 0.5; 0 is what the original research code did.
-        batch_size: windows (of two channels) that pass the network together.
-        tta: test-time averaging: each window's mask is the mean over four sizes and positions of what the network
-            sees around it, at four times the work.
-        smoothing: vocals that hold less than this share of the magnitude for longer than a second and a half are taken
-            for residue and removed; 0 keeps everything, 0.05 is a cautious start.
-        ensemble: how masks of several models are joined, see :func:`join_masks`. weights: of the models in a mean.
-        engine: ``"torch"``, or ``"onnx"``: ONNX Runtime on the CPU, for files that :func:`export_model` wrote.
+        model: a name, a path, a loaded model, or several of them, which then form an ensemble; or all options at once.
+        download: called with (model, bytes so far, bytes in all) where a model has to be downloaded.
+        options: the other fields of :class:`SeparationOptions`.
 
     Raises:
         OptionError: options out of range, models that read different spectrograms. ModelError: no such model.
@@ -142,62 +131,33 @@ class Separator:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | nn.Module | Sequence[str | os.PathLike[str] | nn.Module] = "default",
+        model: Model | Sequence[Model] | SeparationOptions = "default",
         *,
-        device: str = "auto",
-        dtype: str | torch.dtype = "float32",
-        window: int | None = None,
-        context: int | None = None,
-        overlap: float = 0.0625,
-        batch_size: int = 1,
-        tta: bool = False,
-        smoothing: float = 0.0,
-        ensemble: Ensemble = "mean",
-        weights: Sequence[float] | None = None,
-        engine: Literal["torch", "onnx"] = "torch",
+        download: Callable[[str, int, int], None] | None = None,
+        **options: Any,
     ):
-        if engine not in ("torch", "onnx"):
-            raise OptionError(f"unknown engine {engine!r}: use torch or onnx")
-        if engine == "onnx" and (device not in ("auto", "cpu") or str(dtype).removeprefix("torch.") != "float32"):
-            raise OptionError("engine onnx computes on the CPU in float32: use device cpu and dtype float32")
-        device = "cpu" if engine == "onnx" else device
-        self.device = resolve_device(device)
-        self.dtype = resolve_dtype(dtype, self.device)
+        if not isinstance(model, SeparationOptions):
+            options["models"] = model
+        self.options = model if isinstance(model, SeparationOptions) else SeparationOptions(**options)
+        self.device = resolve_device("cpu" if self.options.engine == "onnx" else self.options.device)
+        self.dtype = resolve_dtype(self.options.dtype, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        chosen = [model] if isinstance(model, str | os.PathLike | nn.Module) else list(model)
-        if not chosen:
-            raise OptionError("no model given")
-        check_ensemble(ensemble, weights, len(chosen))
-        loaded = [item if isinstance(item, nn.Module) else load_model(item) for item in chosen]
-        for item, network in zip(chosen, loaded, strict=True):
-            if isinstance(network, OnnxModel) != (engine == "onnx"):
-                label = type(item).__name__ if isinstance(item, nn.Module) else item
-                raise OptionError(
-                    f"{label}: engine onnx needs an .onnx file, written by frame-transformer export"
-                    if engine == "onnx"
-                    else f"{label}: an ONNX model needs engine onnx"
-                )
-        self.models = [item.to(self.device).eval() for item in loaded]
+        self.models = [_load(item, self.options, download).to(self.device).eval() for item in self.options.models]
         self.config: Any = self.models[0].config  # nn.Module types its attributes as modules
         config: Any = self.config
-        signal = ("n_fft", "hop_length", "sample_rate", "in_channels")
+        signal = ("n_fft", "hop_length", "sample_rate", "in_channels", "normalization")
         if any(getattr(other.config, key) != getattr(config, key) for other in self.models for key in signal):
             raise OptionError("models of an ensemble must read the same spectrogram (n_fft, hop_length, sample_rate)")
-        self.ensemble = ensemble
-        self.weights = torch.tensor(weights or [1.0] * len(self.models), dtype=torch.float32, device=self.device)
-        self.window: int = config.window if window is None else window
-        self.context: int = config.context if context is None else context
-        if self.window < 1 or self.context < 0 or not 0 <= overlap <= 0.5:
-            raise OptionError("window must be at least 1, context at least 0, overlap between 0 and 0.5")
-        if batch_size < 1 or not 0 <= smoothing < 1:
-            raise OptionError("batch size must be at least 1, smoothing at least 0 and below 1")
-        if tta and self.context < 2:
+        weights = self.options.weights or [1.0] * len(self.models)
+        self.weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
+        self.window: int = config.window if self.options.window is None else self.options.window
+        self.context: int = config.context if self.options.context is None else self.options.context
+        if self.options.tta and self.context < 2:
             raise OptionError(
                 "test-time averaging moves the window within its context: it needs a context of 2 or more"
             )
-        self.overlap = round(self.window * overlap)
-        self.batch_size, self.tta, self.smoothing = batch_size, tta, smoothing
+        self.overlap = round(self.window * self.options.overlap)
         logger.info(
             "%d model(s) on %s in %s, windows of %d + %d + %d frames",
             *(len(self.models), self.device, self.dtype, self.context, self.window, self.context),
@@ -235,12 +195,12 @@ class Separator:
     @torch.inference_mode()
     def mask(self, magnitudes: Tensor) -> Tensor:
         """The instrumental mask of magnitudes over the song's maximum: float32 (batch, 2, n_fft / 2, frames), both."""
-        return torch.cat([self._mask(part.to(self.device)).cpu() for part in magnitudes.split(self.batch_size)])
+        return torch.cat([self._mask(part.to(self.device)).cpu() for part in magnitudes.split(self.options.batch_size)])
 
     def _mask(self, magnitudes: Tensor) -> Tensor:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = torch.stack([model(magnitudes) for model in self.models])
-        return join_masks(logits.float().sigmoid(), self.ensemble, self.weights)
+        return join_masks(logits.float().sigmoid(), self.options.ensemble, self.weights)
 
     def window_mask(self, magnitudes: Tensor) -> Tensor:
         """The mask of a window's own frames, averaged where ``tta`` asks for it.
@@ -248,12 +208,27 @@ class Separator:
         (batch, 2, n_fft / 2, context + window + context) becomes (batch, 2, n_fft / 2, window).
         """
         full, half = self.context, self.context // 2
-        sights = [(full, full), (half, half), (full, half), (half, full)] if self.tta else [(full, full)]
+        sights = [(full, full), (half, half), (full, half), (half, full)] if self.options.tta else [(full, full)]
         masks = [
             self.mask(magnitudes[..., full - left : full + self.window + right])[..., left : left + self.window]
             for left, right in sights
         ]
-        return torch.stack(masks).mean(dim=0) if self.tta else masks[0]
+        return torch.stack(masks).mean(dim=0) if self.options.tta else masks[0]
+
+
+def _load(model: Model, options: SeparationOptions, download: Callable[[str, int, int], None] | None) -> nn.Module:
+    if isinstance(model, nn.Module):
+        label, loaded = type(model).__name__, model
+    else:
+        label = str(model)
+        loaded = load_model(model, None if download is None else functools.partial(download, label))
+    if isinstance(loaded, OnnxModel) != (options.engine == "onnx"):
+        raise OptionError(
+            f"{label}: engine onnx needs an .onnx file, written by frame-transformer export"
+            if options.engine == "onnx"
+            else f"{label}: an ONNX model needs engine onnx"
+        )
+    return loaded
 
 
 class _Window(NamedTuple):
@@ -288,7 +263,7 @@ class StemStream:
             self.channels = len(samples)
             self.sample_rate = sample_rate or separator.config.sample_rate
         else:
-            self._blocks = AudioReader(source)
+            self._blocks = AudioReader(source, stream=separator.options.stream or 0)
             self.channels, self.sample_rate = self._blocks.info.channels, self._blocks.info.sample_rate
             self.tags, self.cover = self._blocks.info.tags, self._blocks.info.cover
         pairs = CHANNEL_PAIRS.get(self.channels, tuple((i, i) for i in range(self.channels)))
@@ -401,7 +376,7 @@ class StemStream:
             taper[:overlap], taper[-overlap:] = ramp, ramp.flip(0)
         pairs = len(self._sides) // 2
         carried: Tensor | None = None  # weighted mask of the frames that the previous window shares with this one
-        while batch := list(itertools.islice(windows, max(1, separator.batch_size // pairs))):
+        while batch := list(itertools.islice(windows, max(1, separator.options.batch_size // pairs))):
             masks = separator.window_mask(torch.cat([window.magnitudes for window in batch])).split(pairs)
             for window, mask in zip(batch, masks, strict=True):
                 # The first window does not fade in, the last does not fade out.
@@ -421,11 +396,11 @@ class StemStream:
                 yield window.spectrum, 1 - nn.functional.pad(mask, (0, 0, 0, 1))
 
     def _smoothed(self, pieces: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        if not self.separator.smoothing:
+        if not self.separator.options.smoothing:
             return pieces
         rate = self.separator.config.sample_rate / self.separator.config.hop_length
         return clear_residue(
-            pieces, self.separator.smoothing, round(QUIET_SECONDS * rate), round(FADE_SECONDS * rate / 2)
+            pieces, self.separator.options.smoothing, round(QUIET_SECONDS * rate), round(FADE_SECONDS * rate / 2)
         )
 
 
@@ -443,6 +418,6 @@ class _Fifo:
         return out
 
 
-def separate(source: AudioSource, sample_rate: int | None = None, **options: object) -> Separation:
+def separate(source: AudioSource, sample_rate: int | None = None, **options: Any) -> Separation:
     """Separates one song; ``options`` are those of :class:`Separator`, which is worth keeping for several songs."""
-    return Separator(**options).separate(source, sample_rate)  # type: ignore[arg-type]
+    return Separator(**options).separate(source, sample_rate)

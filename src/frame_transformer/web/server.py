@@ -171,7 +171,7 @@ class _Separations:
             else:
                 progress(None, desc="reading the song")
 
-        result = separate_file(separator, song.source, output, "+".join(models), report)
+        result = separate_file(separator, song.source, output, report)
         progress(None, desc="preparing the player")
         written = {stem: result.outputs[stem] for stem in stems}
         tracks: dict[str, Path] = {}

@@ -1,0 +1,174 @@
+"""One request: how songs are separated, and what is written. Made once and passed on whole."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from ..audio import find_codec
+from ..errors import OptionError
+
+Model = str | os.PathLike[str] | nn.Module
+Engine = Literal["torch", "onnx"]
+Ensemble = Literal["mean", "median", "min", "max"]
+Clip = Literal["rescale", "clamp", "none"]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STEMS = ("vocals", "instrumental")
+PICTURES = ("mixture", "vocals", "instrumental", "mask")
+# Most file systems end a name at 255 bytes; the stem's temporary name and suffix need some of them.
+MAX_NAME_BYTES = 200
+
+
+def _choose(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise OptionError(f"unknown {what} {value!r}: use {', '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class SeparationOptions:
+    """How songs are separated. What depends on the models or the machine is checked by :class:`Separator`.
+
+    Attributes:
+        models: names, paths or loaded models; several form an ensemble. A single one needs no tuple around it.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what the network computes in, where autocast allows it.
+            Masks and spectrograms are always float32.
+        window, context: frames kept of each pass and frames of real context on each side; the model's own when None.
+        overlap: share of a window that is blended with the next, 0 to 0.5; 0 is what the original research code did.
+        batch_size: windows (of two channels) that pass the network together.
+        tta: test-time averaging: each window's mask is the mean over four sizes and positions of what the network
+            sees around it, at four times the work.
+        smoothing: vocals that hold less than this share of the magnitude for longer than a second and a half are taken
+            for residue and removed; 0 keeps everything, 0.05 is a cautious start.
+        ensemble: how several models are joined, see :class:`ModelEnsemble`. weights: of the models in a mean.
+        engine: ``"torch"``, or ``"onnx"``: ONNX Runtime on the CPU, for files that :func:`export_model` wrote.
+        stream: number (from 0) of the audio stream of files that hold several; None for the default one.
+
+    Raises:
+        OptionError: options out of range, or that do not fit together.
+    """
+
+    models: tuple[Model, ...] = ("default",)
+    device: str = "auto"
+    dtype: str = "float32"
+    window: int | None = None
+    context: int | None = None
+    overlap: float = 0.0625
+    batch_size: int = 1
+    tta: bool = False
+    smoothing: float = 0.0
+    ensemble: Ensemble = "mean"
+    weights: tuple[float, ...] | None = None
+    engine: Engine = "torch"
+    stream: int | None = None
+
+    def __post_init__(self) -> None:
+        single = isinstance(self.models, str | os.PathLike | nn.Module)
+        self._set(models=(self.models,) if single else tuple(self.models))
+        self._set(dtype=str(self.dtype).removeprefix("torch."), weights=self.weights and tuple(self.weights))
+        if not self.models:
+            raise OptionError("no model given")
+        _choose("dtype", self.dtype, tuple(DTYPES))
+        _choose("ensemble", self.ensemble, get_args(Ensemble))
+        _choose("engine", self.engine, get_args(Engine))
+        if self.engine == "onnx" and (self.device not in ("auto", "cpu") or self.dtype != "float32"):
+            raise OptionError("engine onnx computes on the CPU in float32: use device cpu and dtype float32")
+        if (self.window is not None and self.window < 1) or (self.context is not None and self.context < 0):
+            raise OptionError("window must be at least 1, context at least 0")
+        if not 0 <= self.overlap <= 0.5 or not 0 <= self.smoothing < 1:
+            raise OptionError("options out of range: overlap between 0 and 0.5, smoothing at least 0 and below 1")
+        if self.batch_size < 1:
+            raise OptionError("batch size must be at least 1")
+        if self.stream is not None and self.stream < 0:
+            raise OptionError("audio streams are numbered from 0")
+        self._check_weights()
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            return
+        if self.ensemble != "mean":
+            raise OptionError(f"weights belong to the mean: the ensemble {self.ensemble} has none")
+        if len(self.weights) != len(self.models):
+            raise OptionError(f"{len(self.weights)} weights for {len(self.models)} models: each needs one number")
+        if not all(map(math.isfinite, self.weights)) or min(self.weights) < 0 or sum(self.weights) == 0:
+            raise OptionError("weights of an ensemble must be finite, not negative, and not all zero")
+
+    @property
+    def model_name(self) -> str:
+        """What the outputs call the models: their names or file names without suffix, joined by ``+``."""
+        return "+".join(
+            type(model).__name__ if isinstance(model, nn.Module) else Path(model).stem for model in self.models
+        )
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where stems go and how they are written.
+
+    Attributes:
+        folder: root of the outputs. filename: template below it with {model}, {track}, {stem}, {ext}.
+        stems: which of vocals and instrumental. audio_format, bit_depth, bitrate: see :class:`AudioWriter`.
+        clip: what happens to stems beyond full scale: ``"rescale"`` turns all stems of the song down together,
+            ``"clamp"`` cuts the peaks, ``"none"`` leaves them to the format.
+        overwrite: separate again what is already there.
+        images: also write spectrograms of mixture, vocals, instrumental and mask, as ``.png``.
+        video: also write the instrumental under the song's cover, as ``.mp4``.
+    """
+
+    folder: Path = Path("separated")
+    filename: str = "{model}/{track}/{stem}.{ext}"
+    stems: tuple[str, ...] = STEMS
+    audio_format: str = "wav"
+    bit_depth: str | None = None
+    bitrate: int | None = None
+    clip: Clip = "rescale"
+    overwrite: bool = False
+    images: bool = False
+    video: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.stems or set(self.stems) - set(STEMS):
+            raise OptionError(f"stems must be of {', '.join(STEMS)}, got {', '.join(self.stems) or 'none'}")
+        find_codec(self.audio_format, self.bit_depth)
+        _choose("clip mode", self.clip, get_args(Clip))
+        if len(self.stems) > 1 and "{stem}" not in self.filename:
+            raise OptionError("the file name template needs {stem}, or the stems would overwrite each other")
+        if (self.images or self.video) and not ("{stem}" in self.filename and "{ext}" in self.filename):
+            raise OptionError("with images or video the file name template needs {stem} and {ext}")
+        try:
+            self.path("model", "track", "stem")
+        except (KeyError, IndexError, ValueError) as error:
+            raise OptionError(
+                f"file name template {self.filename!r}: use {{model}} {{track}} {{stem}} {{ext}}"
+            ) from error
+
+    def path(self, model: str, track: str, stem: str, ext: str | None = None) -> Path:
+        """The file of one stem, in the audio format unless ``ext`` names another.
+
+        Raises OptionError where the template leaves the output folder.
+        """
+        track = track.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+        path = self.folder / self.filename.format(model=model, track=track, stem=stem, ext=ext or self.audio_format)
+        root = Path(os.path.abspath(self.folder))
+        if not Path(os.path.abspath(path)).is_relative_to(root):
+            raise OptionError(f"file name template {self.filename!r} leaves the output folder")
+        return path
+
+    def outputs(self, model: str, track: str) -> dict[str, Path]:
+        """All files of one song: by stem, then ``mixture.png`` and so on, then ``video``."""
+        paths = {stem: self.path(model, track, stem) for stem in self.stems}
+        if self.images:
+            paths |= {f"{name}.png": self.path(model, track, name, "png") for name in PICTURES}
+        if self.video:
+            paths["video"] = self.path(model, track, "instrumental", "mp4")
+        return paths
