@@ -6,16 +6,8 @@ from typing import Annotated
 import typer
 
 from ..errors import FrameTransformerError, OptionError
-from .data import app as data
+from . import data, environment, evaluate, export, models, separate, train, web
 from .dialects import TranslatedCommand
-from .environment import env_info
-from .evaluate import evaluate
-from .export import export
-from .models import import_checkpoint, models
-from .separate import EPILOG as SEPARATE_EPILOG
-from .separate import separate
-from .train import train
-from .web import web
 
 app = typer.Typer(
     help="Take the voice out of a song, or the song away from the voice.",
@@ -42,15 +34,17 @@ def _options(
     pass
 
 
-app.command(cls=TranslatedCommand, epilog=SEPARATE_EPILOG)(separate)
-app.command()(evaluate)
-app.command()(models)
-app.command(name="import")(import_checkpoint)
-app.command()(export)
-app.command()(env_info)
-app.command()(web)
-app.add_typer(data, name="data")
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(train)
+app.command(cls=TranslatedCommand, epilog=separate.EPILOG)(separate.separate)
+app.command()(evaluate.evaluate)
+app.command()(models.models)
+app.command(name="import")(models.import_checkpoint)
+app.command()(export.export)
+app.command()(environment.env_info)
+app.command()(web.web)
+app.add_typer(data.app, name="data")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
+    train.train
+)
 
 
 def main() -> None:

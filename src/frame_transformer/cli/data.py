@@ -1,12 +1,12 @@
 """``frame-transformer data``: training data is scanned, then prepared."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .common import Device, counted
 
 app = typer.Typer(help="Scan and prepare training data.", no_args_is_help=True)
 
@@ -39,9 +39,7 @@ def scan(
     ] = True,
     threshold: Annotated[float, typer.Option(help="Level (dB) above which vocals are reported.")] = -20.0,
     model: Annotated[str, typer.Option("-n", "--model", help="The model that listens for vocals.")] = "default",
-    device: Annotated[
-        str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
-    ] = "auto",
+    device: Device = "auto",
     workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Files read at a time.")] = 2,
     as_json: AsJson = False,
 ) -> None:
@@ -60,7 +58,7 @@ def scan(
         from ..separation import VocalsMeter
 
         detector = VocalsMeter(model, device)
-    with _progress("scan", as_json) as report:
+    with counted(as_json) as report:
         result = scan_songs(found, index, detector, model, report, workers)
     summary = result.summary(found, threshold)
     if as_json:
@@ -100,7 +98,7 @@ def prepare(
         folders or [], {"instrumentals": instrumentals, "vocals": vocals, "songs": songs, "unlabelled": unlabelled}
     )
     usable, left_out = (read_index(index) if index else Index()).usable(found)
-    with _progress("prepare", as_json) as report:
+    with counted(as_json) as report:
         done = prepare_songs(usable, output, report)
     skipped = left_out + done.skipped
     if len(skipped) == len(found):
@@ -125,18 +123,6 @@ def prepare(
     _table(roles)
     typer.echo(f"{output}: {len(done.prepared)} songs prepared, {len(done.up_to_date)} were up to date")
     _list("songs skipped", [f"{name}: {reason}" for name, reason in skipped])
-
-
-@contextmanager
-def _progress(task: str, quiet: bool) -> Iterator[Callable[[int, int, str], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-        bar = bars.add_task(task, total=None)
-        yield lambda done, total, name: bars.update(bar, completed=done, total=total, description=Path(name).name)
 
 
 def _table(roles: dict[str, dict[str, float]]) -> None:

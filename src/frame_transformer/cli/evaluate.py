@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .common import Device, counted
+
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
 
@@ -31,27 +33,16 @@ def evaluate(
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Songs at a time, each in a process of its own.")
     ] = None,
-    device: Annotated[
-        str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
-    ] = "auto",
+    device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Score again what was scored before.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of tables.")] = False,
 ) -> None:
     """Compare models, ensembles and other tools on songs whose true stems are known."""
     import json
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from .. import evaluation
 
-    progress_console = Console(stderr=True)
-    bars = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=progress_console, disable=not progress_console.is_terminal, transient=True,
-    )  # fmt: skip
-    with bars:
-        task = bars.add_task("scoring")
+    with counted() as report:
         # Folders are compared alone unless a model is asked for.
         models = model or ([] if estimates else ["default"])
         result = evaluation.evaluate(
@@ -64,7 +55,7 @@ def evaluate(
             jobs=jobs,
             device=device,
             overwrite=overwrite,
-            progress=lambda done, total, name: bars.update(task, completed=done, total=total, description=name),
+            progress=report,
         )
     written = result.write(output)
     if as_json:

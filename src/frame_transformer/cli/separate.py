@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OptionError
+from .common import Device, progress_bars
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -45,9 +46,7 @@ def separate(
     bit_depth: Annotated[str | None, typer.Option(help="16, 24 or 32f (wav), 16 or 24 (flac).")] = None,
     bitrate: Annotated[str | None, typer.Option(help="kbit/s of a lossy format.")] = None,
     filename: Annotated[str, typer.Option(help="Template below the output folder.")] = "{model}/{track}/{stem}.{ext}",
-    device: Annotated[
-        str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
-    ] = "auto",
+    device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what the network computes in.")] = "float32",
     engine: Annotated[str, typer.Option(help="torch, or onnx for files that export wrote.")] = "torch",
     window: Annotated[int | None, typer.Option(help="Frames kept of each pass of the network.")] = None,
@@ -80,9 +79,6 @@ def separate(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log what is done to standard error.")] = False,
 ) -> None:
     """Separate songs into vocals and instrumental."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from ..separation import (
         OutputOptions,
         SeparationOptions,
@@ -126,13 +122,8 @@ def separate(
     files = find_songs(songs) if cluster is None else []
     tracks = [] if cluster is None else find_tracks(songs)
     count = len(files) + len(tracks)
-    console = Console(stderr=True)
-    bars = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn(), console=console,
-        disable=as_json or not console.is_terminal,
-    )  # fmt: skip
     results: list[FileResult] = []
-    with bars:
+    with progress_bars(as_json) as bars:
         started = time.monotonic()
         overall = bars.add_task("all files", total=count, visible=count > 1)
         tasks: dict[Path | str, TaskID] = {}

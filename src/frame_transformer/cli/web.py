@@ -5,15 +5,14 @@ from typing import Annotated
 import typer
 
 from ..errors import OptionError
+from .common import Device
 
 
 def web(
     model: Annotated[
         list[str] | None, typer.Option("-n", "--model", help="A model the page offers, by name or file; repeatable.")
     ] = None,
-    device: Annotated[
-        str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
-    ] = "auto",
+    device: Device = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 7860,
     jobs: Annotated[
