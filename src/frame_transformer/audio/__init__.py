@@ -1,9 +1,10 @@
 """Decoding, encoding, resampling and spectrograms; knows no models."""
 
-from .decode import AudioInfo, AudioReader, decode, probe, remix
-from .encode import FORMATS, AudioWriter, VideoWriter, find_codec, reported
-from .resample import Resampler, resample, resampled_length
+from .formats import FORMATS, audio_suffixes, find_codec, kept_bit_depth
+from .reader import AudioInfo, AudioReader, decode, probe, remix
+from .resampling import Resampler, resample, resampled_length
 from .stft import StreamingISTFT, StreamingSTFT
+from .writer import AudioWriter, VideoWriter, reported
 
 __all__ = [
     "FORMATS",
@@ -14,8 +15,10 @@ __all__ = [
     "StreamingISTFT",
     "StreamingSTFT",
     "VideoWriter",
+    "audio_suffixes",
     "decode",
     "find_codec",
+    "kept_bit_depth",
     "probe",
     "remix",
     "reported",
