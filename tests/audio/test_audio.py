@@ -10,6 +10,8 @@ import torch
 from frame_transformer.audio import AudioReader, AudioWriter, Resampler, StreamingISTFT, StreamingSTFT, decode
 from frame_transformer.errors import AudioError, OptionError
 
+from .files import write_floats
+
 
 @pytest.mark.parametrize(
     ("name", "options"), [("a.wav", {"bit_depth": "32f"}), ("a.flac", {"bit_depth": "24"}), ("a.wav", {})]
@@ -62,8 +64,7 @@ def bad_file(folder, kind, song):
     elif kind == "nan":
         samples = np.zeros((2, 1000), np.float32)
         samples[1, 441] = np.nan
-        with AudioWriter(path, 44_100, 2, bit_depth="32f") as writer:
-            writer.write(samples)
+        write_floats(path, samples, 44_100)
     return path
 
 

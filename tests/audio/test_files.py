@@ -30,6 +30,8 @@ from frame_transformer.audio import (
 )
 from frame_transformer.errors import AudioError, OptionError
 
+from .files import encode_with, write_floats
+
 LENGTH = 10_001  # no multiple of any codec's frame
 
 
@@ -43,19 +45,6 @@ def tones(channels: int, samples: int, rate: int) -> np.ndarray:
     """A tone of its own in every channel: 60 Hz, 80 Hz, ... (all below the cut-off of a surround bass channel)."""
     frequencies = 60 + 20 * np.arange(channels)[:, None]
     return (0.3 * np.sin(2 * np.pi * frequencies * np.arange(samples) / rate)).astype(np.float32)
-
-
-def encode_with(path: Path, codec: str, samples: np.ndarray, rate: int, layout: str, container: str):
-    """A file as other programs make them, through PyAV and not through our writer."""
-    with av.open(str(path), "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate, layout=layout)
-        if codec == "wmav2":
-            stream.bit_rate = 192_000
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T).reshape(1, -1), "flt", layout)
-        frame.sample_rate = rate
-        output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
 
 
 # Lengths and channels
@@ -209,8 +198,7 @@ def test_damage_in_the_middle_costs_little(song):
 def test_samples_that_are_no_numbers_are_named_by_their_second(song, tmp_path, value):
     x = np.zeros((2, 100_000), np.float32)
     x[1, 88_200] = value
-    with AudioWriter(tmp_path / "a.wav", 44_100, 2, bit_depth="32f") as writer:
-        writer.write(x)
+    write_floats(tmp_path / "a.wav", x, 44_100)
     with pytest.raises(AudioError, match=r"a\.wav: holds NaN or infinite samples, the first at 2\.000 s"):
         decode(tmp_path / "a.wav")
 

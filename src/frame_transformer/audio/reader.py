@@ -1,9 +1,12 @@
 """Reading audio of any container and codec that FFmpeg knows, block by block, through PyAV."""
 
+import itertools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -12,13 +15,28 @@ import numpy as np
 from av.stream import Disposition
 
 from ..errors import AudioError
-from .resample import Resampler
+from .covers import MAX_PIXELS, open_cover
+from .formats import LAYOUTS
+from .ogg import Link, LinkFile, find_links
+from .resampling import Resampler
 
 Source = str | os.PathLike[str] | BinaryIO
+Rows = np.ndarray | list[np.ndarray]  # float32, a row for each channel
 
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-# A file that ends this share short of what its header promises is called truncated.
-TRUNCATED = 0.98
+# What is beyond is a damaged or a forged header: no sound, and memory for hours of it.
+MIN_RATE, MAX_RATE = 1_000, 3_000_000
+MAX_CHANNELS = 64
+# Beyond these a sample is a fault: codecs overshoot full scale by a few dB, float files may be scaled as integers.
+MAX_LEVEL, MAX_FLOAT_LEVEL = 8.0, 65_536.0
+# Samples beside a fault that share its damaged frame, and the share of faults that makes a file useless.
+FAULT_REACH, MAX_FAULTS = 2048, 0.1
+# Time stamps wander by this much (s) without a gap: where they count samples, and where they are a coarser clock's.
+EXACT_JITTER, CLOCK_JITTER = 0.015, 0.05
+MAX_SILENCE = 3600.0  # s of gaps in all; what goes beyond is a fault of the time stamps
+CLOCK_RESET = 1.0  # s; time stamps that go back further start anew
+MAX_READ_ERRORS = 10  # without a packet in between
+# Whose length is guessed from the bitrate or the last time stamps.
+GUESSED_LENGTHS = {"aac", "amr", "dts", "loas", "mlp", "mpeg", "mpegts", "ogg", "truehd"}
 # What multiplexers write about the file itself: wrong once copied to another file.
 TECHNICAL_TAGS = {
     "encoder",
@@ -39,8 +57,10 @@ TECHNICAL_TAGS = {
 class AudioInfo:
     """What a file's header says of an audio stream. ``sample_rate`` in Hz, ``duration`` in seconds.
 
-    ``tags`` have FFmpeg's names in lower case (``title``, ``artist``, ``album``, ``date``, ``track``, ...); ``cover``
-    is the attached picture, its bytes as stored.
+    ``bit_depth`` is what keeps the samples in a file without loss: ``"16"`` (also for lossy codecs), ``"24"`` or
+    ``"32f"``. ``stream`` is the stream's number among the file's ``streams`` audio streams. ``tags`` have FFmpeg's
+    names in lower case (``title``, ``artist``, ``album``, ``date``, ``track``, ...); ``cover`` is the attached picture,
+    its bytes as stored.
     """
 
     sample_rate: int
@@ -48,6 +68,9 @@ class AudioInfo:
     duration: float | None
     codec: str
     container: str
+    bit_depth: str
+    stream: int
+    streams: int
     tags: dict[str, str] = field(default_factory=dict)
     cover: bytes | None = field(default=None, repr=False)
 
@@ -55,182 +78,445 @@ class AudioInfo:
 def _open_file(source: Source) -> AbstractContextManager[BinaryIO]:
     """The source as a binary file at its start; a file object of the caller's stays open afterwards."""
     if not isinstance(source, str | os.PathLike):
-        source.seek(0)
-        return nullcontext(source)
+        if not hasattr(source, "read"):
+            raise AudioError(f"expected a path or a binary file, got {type(source).__name__}; io.BytesIO reads bytes")
+        return nullcontext(_rewound(source))
     path = Path(source)
     try:
         if path.is_dir():
             raise AudioError(f"{path}: is a folder, not an audio file")
-        if path.stat().st_size == 0:
+        if path.is_file() and path.stat().st_size == 0:
             raise AudioError(f"{path}: the file is empty")
-        return path.open("rb")
+        return cast(AbstractContextManager[BinaryIO], _rewound(path.open("rb")))
     except FileNotFoundError:
+        if re.match(r"\w+://", os.fspath(source)):
+            raise AudioError(f"{source}: addresses are not read; download the file first") from None
         raise AudioError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise AudioError(f"{path}: cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _open_container(file: BinaryIO, name: str, stream: int) -> Any:
+def _rewound(file: BinaryIO) -> BinaryIO:
+    if not file.seekable():
+        raise AudioError(f"{_name(file)}: cannot be read twice, as a pipe; save it to a file first")
+    file.seek(0)
+    return file
+
+
+def _open_container(file: BinaryIO, name: str) -> Any:
+    # FFmpeg gets an open file, never a name, so that a colon in a name is no protocol; the whitelist keeps a playlist
+    # that poses as a song from opening other files or addresses. Pictures beyond the limit are not decoded.
+    options = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
     try:
-        # FFmpeg gets an open file, never a name, so that a colon in a name is no protocol; the whitelist keeps a
-        # playlist that poses as a song from opening other files or addresses.
-        container = av.open(file, metadata_errors="replace", options={"protocol_whitelist": "none"})
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "unknown format"
-        raise AudioError(f"{name}: cannot be read as audio ({reason.lower()})") from error
+        return av.open(file, metadata_errors="replace", options=options)
+    except Exception as error:
+        raise AudioError(f"{name}: cannot be read as audio ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).lower()
+
+
+def _choose_stream(container: Any, name: str, number: int | None) -> Any:
+    """The audio stream of a number, or the one that the file flags as its default, else the first."""
     streams = container.streams.audio
-    if stream < len(streams) and streams[stream].codec_context and streams[stream].rate and streams[stream].channels:
-        return container
-    count = len(streams)
-    container.close()
-    if count == 0:
+    if not streams:
         raise AudioError(f"{name}: has no audio stream")
-    if stream >= count:
-        raise AudioError(f"{name}: has {count} audio streams, number {stream} is missing")
-    raise AudioError(f"{name}: is not audio, or damaged beyond use")
+    if number is not None and not 0 <= number < len(streams):
+        raise AudioError(f"{name}: has no audio stream {number}, only 0 to {len(streams) - 1}")
+    usable = [stream for stream in streams if stream.codec_context and stream.rate and stream.channels]
+    if number is None:
+        stream = next((s for s in usable if s.disposition & Disposition.default), usable[0] if usable else None)
+    else:
+        stream = streams[number] if streams[number] in usable else None
+    if stream is None:
+        raise AudioError(f"{name}: is not audio, or damaged beyond use")
+    if not MIN_RATE <= stream.rate <= MAX_RATE:
+        raise AudioError(f"{name}: has a sample rate of {stream.rate} Hz; {MIN_RATE} to {MAX_RATE} Hz can be read")
+    if stream.channels > MAX_CHANNELS:
+        raise AudioError(f"{name}: has {stream.channels} channels; up to {MAX_CHANNELS} can be read")
+    return stream
 
 
-def _read_info(container: Any, number: int) -> AudioInfo:
-    stream = container.streams.audio[number]
+def _is_picture(stream: Any) -> bool:
+    return bool(stream.type == "video" and stream.disposition & Disposition.attached_pic)
+
+
+def _read_info(container: Any, stream: Any) -> AudioInfo:
     duration = None
     if stream.duration is not None and stream.time_base is not None:
         duration = float(stream.duration * stream.time_base)
     elif container.duration is not None:
         duration = container.duration / av.time_base
     tags = {key.lower(): value for key, value in (stream.metadata | container.metadata).items() if value}
-    pictures = [video for video in container.streams.video if video.disposition & Disposition.attached_pic]
+    picture = next(filter(_is_picture, container.streams.video), None)
+    packet = next(container.demux(picture), None) if picture else None
     return AudioInfo(
         sample_rate=stream.rate,
         channels=stream.channels,
         duration=duration,
         codec=stream.codec_context.name,
         container=container.format.name,
+        bit_depth=_bit_depth(stream.codec_context),
+        stream=container.streams.audio.index(stream),
+        streams=len(container.streams.audio),
         tags={key: value for key, value in tags.items() if key not in TECHNICAL_TAGS},
-        cover=bytes(next(container.demux(pictures[0]))) if pictures else None,
+        cover=bytes(packet) if packet else None,
     )
+
+
+def _bit_depth(context: Any) -> str:
+    if context.codec.lossy and context.name != "wavpack":  # a lossy mode and a lossless one, which is used
+        return "16"
+    return {"s32": "24", "flt": "32f", "dbl": "32f"}.get(context.format.packed.name, "16")
 
 
 def _name(source: Source) -> str:
     return str(source if isinstance(source, str | os.PathLike) else getattr(source, "name", "audio"))
 
 
-def probe(source: Source, stream: int = 0) -> AudioInfo:
-    """Properties, tags and cover of a file, without decoding it; ``stream`` is the number of the audio stream.
+def probe(source: Source, stream: int | None = None) -> AudioInfo:
+    """Properties, tags and cover of a file, without decoding it.
+
+    ``stream`` is the number (from 0) of the audio stream; None takes the one that is flagged as the default, else the
+    first.
 
     Raises:
         AudioError: the source is missing, empty, a folder, no audio, or has no such audio stream.
     """
-    with _open_file(source) as file, _open_container(file, _name(source), stream) as container:
-        return _read_info(container, stream)
+    name = _name(source)
+    with _open_file(source) as file, _open_container(file, name) as container:
+        return _read_info(container, _choose_stream(container, name, stream))
 
 
 class AudioReader:
     """Iterates over the float32 (channels, samples) blocks of a file at its own rate; may be iterated again.
 
     All blocks but the last have ``block_size`` samples. Integer formats map to [-1, 1), float files are not clipped.
-    Encoder delay and padding are removed where the file declares them. After an iteration ``warnings`` says what was
-    wrong and did not prevent it.
+    Encoder delay and padding are removed where the file declares them. Chained streams come one after the other, in the
+    first one's rate and channels. Samples far beyond full scale, which damaged frames decode to, are clipped. After an
+    iteration ``warnings`` says what was wrong and did not prevent it.
 
     Args:
         source: a path, or a binary file object that can seek.
-        block_size: samples in a block.
-        stream: number (from 0) of the audio stream, for files that hold several.
+        block_size: samples in a block; None for 65536, or two seconds where they are less.
+        stream: number (from 0) of the audio stream, for files that hold several; None for the one that the file flags
+            as its default, else the first.
+        fill_gaps: put silence where the time stamps leave a gap, and before sound that starts after the picture, so
+            that the sound stays under the picture; False closes both up.
 
     Raises:
         AudioError: the source is missing, no audio, damaged beyond use, or holds NaN or infinite samples.
     """
 
-    def __init__(self, source: Source, block_size: int = 1 << 16, stream: int = 0):
+    def __init__(
+        self, source: Source, block_size: int | None = None, stream: int | None = None, fill_gaps: bool = True
+    ):
         self.source = source
-        self.stream = stream
-        self.block_size = block_size
+        self.fill_gaps = fill_gaps
         self.name = _name(source)
-        self.warnings: list[str] = []
         self.info = probe(source, stream)
+        self.block_size = block_size or min(1 << 16, 2 * self.info.sample_rate)
+        self._known: list[str] = []
+        if stream is None and self.info.streams > 1:
+            self._known.append(
+                f"{self.name}: holds {self.info.streams} audio streams, number {self.info.stream} (from 0) was read"
+            )
+        self.warnings = list(self._known)
+
+    @cached_property
+    def cover(self) -> bytes | None:
+        """The cover as JPEG or PNG, if it has one that decodes; one that does not is left out with a warning."""
+        if self.info.cover is None:
+            return None
+        try:
+            return open_cover(self.info.cover).data
+        except AudioError as error:
+            self._known.append(f"{self.name}: the cover was left out: {error}")
+            self.warnings.append(self._known[-1])
+            return None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        self.warnings = []
-        pending: list[np.ndarray] = []
-        gathered = done = 0
-        for part in self._decoded():
-            pending.append(part)
-            gathered += part.shape[1]
-            while gathered >= self.block_size:
-                joined = np.concatenate(pending, axis=1)
-                yield self._checked(joined[:, : self.block_size], done)
-                done += self.block_size
-                gathered -= self.block_size
-                pending = [joined[:, self.block_size :]]
-        if gathered:
-            yield self._checked(np.concatenate(pending, axis=1), done)
-        elif not done:
-            raise AudioError(
-                f"{self.name}: " + ("nothing in it decodes" if self.warnings else "holds no audio samples")
-            )
+        self.warnings = list(self._known)
+        faults = _Faults(self.name, self.info)
+        shape = (self.info.channels, self.block_size)
+        block, filled = np.empty(shape, np.float32), 0
+        for rows in self._decoded():
+            taken, samples = 0, len(rows[0])
+            while taken < samples:
+                count = min(samples - taken, self.block_size - filled)
+                for target, row in zip(block, rows, strict=True):
+                    target[filled : filled + count] = row[taken : taken + count]
+                taken += count
+                filled += count
+                if filled == self.block_size:
+                    yield faults.clipped(block)
+                    block, filled = np.empty(shape, np.float32), 0
+        if filled:
+            yield faults.clipped(np.ascontiguousarray(block[:, :filled]))
+        elif not faults.samples:
+            damaged = len(self.warnings) > len(self._known)
+            raise AudioError(f"{self.name}: " + ("nothing in it decodes" if damaged else "holds no audio samples"))
+        self.warnings += faults.warnings()
 
-    def _checked(self, block: np.ndarray, start: int) -> np.ndarray:
-        finite = np.isfinite(block)
-        if not finite.all():
-            where = (start + int(np.argmin(finite.all(axis=0)))) / self.info.sample_rate
-            raise AudioError(f"{self.name}: holds NaN or infinite samples, the first at {where:.3f} s")
-        return np.ascontiguousarray(block)
+    def _decoded(self) -> Iterator[Rows]:
+        """Every frame and gap of the file."""
+        with _open_file(self.source) as file:
+            if self.info.container != "ogg":
+                yield from _Part(self, file).rows()
+                return
+            seconds = 0.0
+            for number, link in enumerate(find_links(file)):
+                part = _Part(self, cast(BinaryIO, LinkFile(file, link)), link)
+                try:
+                    yield from part.rows()
+                except AudioError as error:
+                    if number == 0:
+                        raise
+                    self.warnings.append(f"{error}: a part after {seconds:.1f} s is missing")
+                seconds += part.seconds
 
-    def _decoded(self) -> Iterator[np.ndarray]:
-        """float32 (channels, samples) for every frame, the declared padding of the last one cut off."""
-        rate, samples = self.info.sample_rate, 0
-        with _open_file(self.source) as file, _open_container(file, self.name, self.stream) as container:
-            stream = container.streams.audio[self.stream]
-            layout, resampler, source_format = stream.layout, None, None
-            for frame, is_last in self._frames(container, stream):
-                # Streams may change their layout or rate midway (chained or joined files).
-                if source_format != (frame.format.name, frame.layout.name, frame.sample_rate):
-                    source_format = (frame.format.name, frame.layout.name, frame.sample_rate)
-                    resampler = av.AudioResampler("flt", layout, rate)
-                end = None
-                if is_last and self.info.container.startswith("mov") and frame.duration and frame.time_base:
-                    # MP4 states the padding of the last frame as a shorter duration; FFmpeg leaves the samples in.
-                    end = round(frame.duration * frame.time_base * rate)
-                frame.pts = None
-                for converted in cast(av.AudioResampler, resampler).resample(frame):
-                    # A view: to_ndarray would copy every frame, and they are joined to blocks anyway.
-                    plane: Any = converted.planes[0]  # its type does not say that it is a buffer
-                    packed = np.frombuffer(plane, np.float32, converted.samples * self.info.channels)
-                    part = packed.reshape(-1, self.info.channels).T[:, :end]
-                    samples += part.shape[1]
-                    yield part
-            self._warn_if_truncated(container, samples / rate)
+
+class _Part:
+    """What one container holds: the whole file, or a link of a chained one. ``seconds`` is how far it has been read."""
+
+    def __init__(self, reader: AudioReader, file: BinaryIO, link: Link | None = None):
+        self.name, self.info, self.warnings = reader.name, reader.info, reader.warnings
+        self.fill_gaps = reader.fill_gaps
+        self.file, self.link = file, link
+        self.seconds = self.silence = 0.0
+        self.picture_seconds = 0.0  # how far the other streams go
+        self.first_position: int | None = None  # of the sound, in bytes
+        self.read_error = ""
+
+    def rows(self) -> Iterator[Rows]:
+        with _open_container(self.file, self.name) as container:
+            stream = _choose_stream(container, self.name, self.info.stream)
+            self.tick = float(stream.time_base)  # s
+            others = [s for s in container.streams if s.type in ("audio", "video") and not _is_picture(s)]
+            # The time stamp of the first sample, or of the picture where it comes first; None until it is known.
+            self.origin: float | None = (container.start_time or 0) / av.time_base if len(others) > 1 else None
+            first_gap = 0.0
+            # Streams may change their format midway (chained or joined files).
+            for form, frames in itertools.groupby(self._frames(container, stream), _form_of):
+                convert = _Converter(form, self.info)
+                jitter = self._jitter(stream, convert.rate)
+                for frame, is_last in frames:
+                    gap = self._gap_before(frame, jitter) if self.fill_gaps else 0.0
+                    if gap:
+                        first_gap = first_gap if self.silence else self.seconds
+                        self.silence += gap
+                        self.seconds += gap
+                        yield from convert.silence(gap)
+                    end = None
+                    if is_last and self.info.container.startswith("mov") and frame.duration:
+                        # MP4 states the padding of the last frame as a shorter duration; FFmpeg leaves the samples in.
+                        end = round(frame.duration * self.tick * convert.rate)
+                    self.seconds += frame.samples / convert.rate
+                    yield from convert.frame(frame, end)
+                yield from convert.finish()
+            if self.silence:
+                self.warnings.append(
+                    f"{self.name}: {self.silence:.2f} s of sound are missing, the first at {first_gap:.2f} s; "
+                    "silence is in their place"
+                )
+            self._compare_lengths(stream)
+
+    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        """The packets of the stream; a demuxer that fails is asked again, as it may find the next one."""
+        errors = 0
+        packets = container.demux()
+        while errors < MAX_READ_ERRORS:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV's: the packet belongs to a stream that begins midway
+                packets = container.demux()
+                continue
+            except Exception as error:
+                self.read_error = self.read_error or _reason(error)
+                errors += 1
+                packets = container.demux()
+                continue
+            if packet is None:
+                return
+            if packet.size == 0:
+                continue
+            errors = 0
+            if packet.stream_index == stream.index:
+                if self.first_position is None:
+                    self.first_position = packet.pos
+                yield packet
+            elif packet.pts is not None and packet.time_base and not _is_picture(packet.stream):
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self.picture_seconds = max(self.picture_seconds, end - (container.start_time or 0) / av.time_base)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[tuple[av.AudioFrame, bool]]:
         """Frames, each with whether it is the last; damaged packets are left out and counted."""
         stream.thread_type = "AUTO"
-        packets = container.demux(stream)
         damaged, held = 0, None
-        while True:
-            packet = None
+        for packet in itertools.chain(self._packets(container, stream), [None]):
             try:
-                packet = next(packets, None)
-                frames = packet.decode() if packet else []
-            except av.FFmpegError:
+                frames = stream.decode(packet)
+            except Exception:  # FFmpeg's errors, and PyAV's own on frames of impossible layouts
                 damaged += 1
-                frames = []
+                continue
             for frame in frames:
                 if held is not None:
                     yield held, False
                 held = frame
-            if packet is None:
-                break
         if held is not None:
             yield held, True
         if damaged:
             self.warnings.append(f"{self.name}: {damaged} damaged packets were left out")
 
-    def _warn_if_truncated(self, container: Any, seconds: float) -> None:
-        # A video's length is no promise about its sound, and raw AAC has but an estimate from the bitrate.
-        has_video = len(container.streams.video) > (self.info.cover is not None)
-        if (container.streams.audio[self.stream].duration is None and has_video) or self.info.container == "aac":
-            return
-        if self.info.duration and 0 < seconds < TRUNCATED * self.info.duration - 0.1:
-            self.warnings.append(f"{self.name}: truncated, {seconds:.1f} s of {self.info.duration:.1f} s could be read")
+    def _jitter(self, stream: Any, rate: int) -> float:
+        if self.info.container == "flac":
+            return 0.5 / rate  # its frames carry the numbers of their samples
+        counts_samples = (1 / (stream.time_base * rate)).denominator == 1
+        return EXACT_JITTER if counts_samples else CLOCK_JITTER
+
+    def _gap_before(self, frame: av.AudioFrame, jitter: float) -> float:
+        """Seconds that the time stamps leave between the sound so far and this frame."""
+        if frame.pts is None:
+            return 0.0
+        time = frame.pts * self.tick
+        if self.origin is None:
+            self.origin = time
+        gap = time - self.origin - self.seconds
+        if gap < -CLOCK_RESET or gap + self.silence > MAX_SILENCE:
+            self.origin += gap
+            return 0.0
+        return gap if gap > jitter else 0.0
+
+    def _compare_lengths(self, stream: Any) -> None:
+        """Warns where less could be read than the file declares; a length guessed from the bitrate is no promise."""
+        seconds, declared = max(self.seconds, self.picture_seconds), self._declared_seconds(stream)
+        if self.link is not None and not self.link.complete:
+            self.warnings.append(f"{self.name}: truncated, its end is missing after {seconds:.1f} s")
+        elif declared and seconds < 0.999 * declared - 0.1:
+            reason = f" ({self.read_error})" if self.read_error else ""
+            self.warnings.append(f"{self.name}: truncated, {seconds:.1f} s of {declared:.1f} s could be read{reason}")
+        elif self.read_error:
+            self.warnings.append(f"{self.name}: cannot be read beyond {self.seconds:.1f} s ({self.read_error})")
+
+    def _declared_seconds(self, stream: Any) -> float | None:
+        container, duration = self.info.container, self.info.duration
+        if container in GUESSED_LENGTHS or not duration or not self.seconds:
+            return None
+        if container == "flac":
+            total = int.from_bytes(stream.codec_context.extradata[13:18]) & (1 << 36) - 1  # of STREAMINFO
+            return total / self.info.sample_rate
+        if container == "mp3":
+            # The frame before the first with sound holds the number of frames, or the length is a guess.
+            first = self.first_position or 0
+            self.file.seek(max(0, first - 4096))
+            before = self.file.read(min(4096, first))
+            return duration if re.search(rb"\xff[\xe2-\xff].{2,36}(Xing|Info|VBRI)", before, re.DOTALL) else None
+        if container == "wav":
+            size = self.file.seek(0, os.SEEK_END)
+            self.file.seek(0)
+            declared = int.from_bytes(self.file.read(8)[4:], "little") + 8
+            # Programs that write to a pipe declare sizes near the limit.
+            return self.seconds * declared / size if size < declared < 0x7FFF0000 else None
+        return duration
+
+
+Form = tuple[str, str, int]  # of samples: format, layout, rate
+
+
+def _form_of(item: tuple[av.AudioFrame, bool]) -> Form:
+    frame = item[0]
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+class _Converter:
+    """Brings frames of one form to float32 rows in the rate and channels of the file."""
+
+    def __init__(self, form: Form, info: AudioInfo):
+        _, layout, self.rate = form
+        if not MIN_RATE <= self.rate <= MAX_RATE:
+            raise AudioError(f"has a part of {self.rate} Hz")
+        self.channels = info.channels
+        self.own_channels = av.AudioLayout(layout).nb_channels
+        # PyAV miscounts the planes from eight on.
+        self.is_planar = self.own_channels < 8
+        self._floats = av.AudioResampler("fltp" if self.is_planar else "flt", layout, self.rate)
+        self._resampler = Resampler(self.rate, info.sample_rate, info.channels)
+        self._is_same = (self.rate, self.own_channels) == (info.sample_rate, info.channels)
+
+    def frame(self, frame: av.AudioFrame, end: int | None) -> Iterator[Rows]:
+        """The rows of a frame up to sample ``end``."""
+        frame.pts = None
+        for converted in self._floats.resample(frame):
+            # Views: to_ndarray would copy every frame, and they are copied to blocks anyway.
+            planes: Any = converted.planes  # whose type does not say that they are buffers
+            samples = converted.samples
+            if self.is_planar:
+                rows: Rows = [np.frombuffer(plane, np.float32, samples)[:end] for plane in planes]
+            else:
+                packed = np.frombuffer(planes[0], np.float32, samples * self.own_channels)
+                rows = packed.reshape(-1, self.own_channels).T[:, :end]
+            yield rows if self._is_same else self._resampler.process(remix(np.asarray(rows), self.channels))
+
+    def silence(self, seconds: float) -> Iterator[Rows]:
+        samples = round(seconds * self.rate)
+        while samples > 0:
+            yield self._resampler.process(np.zeros((self.channels, min(samples, 1 << 16)), np.float32))
+            samples -= 1 << 16
+
+    def finish(self) -> Iterator[Rows]:
+        yield self._resampler.process(np.zeros((self.channels, 0), np.float32), last=True)
+
+
+class _Faults:
+    """Clips what lies far beyond full scale, and counts it."""
+
+    def __init__(self, name: str, info: AudioInfo):
+        self.name, self.rate = name, info.sample_rate
+        self.is_float = info.bit_depth == "32f"
+        self.limit = MAX_FLOAT_LEVEL if self.is_float else MAX_LEVEL
+        self.samples = 0
+        self.faults = 0
+        self.first = 0
+        self.peak = 0.0
+
+    def clipped(self, block: np.ndarray) -> np.ndarray:
+        """The block without faults.
+
+        Raises AudioError for NaN or infinite samples.
+        """
+        if not (block.max() <= self.limit and block.min() >= -self.limit):  # NaN fails every comparison
+            finite = np.isfinite(block).all(axis=0)
+            if not finite.all():
+                where = (self.samples + int(np.argmin(finite))) / self.rate
+                raise AudioError(f"{self.name}: holds NaN or infinite samples, the first at {where:.3f} s")
+            level = np.abs(block).max(axis=0)
+            faults = np.flatnonzero(level > self.limit)
+            if not self.faults:
+                self.first = self.samples + int(faults[0])
+            self.faults += len(faults)
+            self.peak = max(self.peak, float(level.max()))
+            reach = 0 if self.is_float else FAULT_REACH
+            for start, end in _stretches(faults, reach):
+                np.clip(block[:, start:end], -1, 1, out=block[:, start:end])
+        self.samples += block.shape[1]
+        return block
+
+    def warnings(self) -> list[str]:
+        """What was clipped. Raises AudioError where it was too much for a fault."""
+        if not self.faults:
+            return []
+        level = f"up to {20 * np.log10(self.peak):+.0f} dB over full scale"
+        if self.faults > MAX_FAULTS * self.samples:
+            raise AudioError(f"{self.name}: its samples are far too large ({level}); scale them to ±1")
+        first = f"the first at {self.first / self.rate:.2f} s"
+        return [f"{self.name}: {self.faults} samples of damaged sound were clipped: {level}, {first}"]
+
+
+def _stretches(samples: np.ndarray, reach: int) -> Iterator[tuple[int, int]]:
+    """Start and end of the stretches within ``reach`` of the sorted sample numbers."""
+    for stretch in np.split(samples, np.flatnonzero(np.diff(samples) > 2 * reach + 1) + 1):
+        yield max(0, int(stretch[0]) - reach), int(stretch[-1]) + reach + 1
 
 
 def remix(x: np.ndarray, channels: int) -> np.ndarray:
@@ -259,7 +545,7 @@ def remix(x: np.ndarray, channels: int) -> np.ndarray:
 
 
 def decode(
-    source: Source, sample_rate: int | None = None, channels: int | None = None, stream: int = 0
+    source: Source, sample_rate: int | None = None, channels: int | None = None, stream: int | None = None
 ) -> tuple[np.ndarray, int]:
     """The whole file as float32 (channels, samples), and its rate in Hz; resampled and remixed where asked for.
 

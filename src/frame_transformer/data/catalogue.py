@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..audio import audio_suffixes
 from ..errors import DataError
 
-AUDIO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in "aac aif aiff flac m4a mka mp3 mp4 oga ogg opus wav webm wma wv".split()  # noqa: SIM905
-)
 STEM_SUFFIX = ".stem.mp4"
 STEM_STREAMS = ("mixture", "drums", "bass", "other", "vocals")
 SPLIT_FOLDERS = ("train", "test", "validation")
@@ -93,7 +90,7 @@ def audio_files(folder: Path) -> list[Path]:
         found += [
             Path(parent, name)
             for name in names
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
+            if not name.startswith(".") and Path(name).suffix.lower() in audio_suffixes()
         ]
     return sorted(found)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audio import decode, probe, remix
-from ..data.catalogue import AUDIO_SUFFIXES, STEM_STREAMS, STEM_SUFFIX, AudioFile, Song, discover
+from ..audio import audio_suffixes, decode, probe, remix
+from ..data.catalogue import STEM_STREAMS, STEM_SUFFIX, AudioFile, Song, discover
 from ..errors import DataError
 from .metrics import SAMPLE_RATE
 
@@ -56,7 +56,7 @@ def mixture_of(song: Song) -> AudioFile | None:
     if first.name.lower().endswith(STEM_SUFFIX):
         return AudioFile(first, STEM_STREAMS.index("mixture"))
     beside = (path for path in sorted(first.parent.iterdir()) if path.stem.lower() == "mixture")
-    return next((AudioFile(path) for path in beside if path.suffix.lower() in AUDIO_SUFFIXES), None)
+    return next((AudioFile(path) for path in beside if path.suffix.lower() in audio_suffixes()), None)
 
 
 def read_references(song: Song) -> References:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ..data.catalogue import ACCOMPANIMENT, AUDIO_SUFFIXES, AudioFile, Song
+from ..audio import audio_suffixes
+from ..data.catalogue import ACCOMPANIMENT, AudioFile, Song
 from ..errors import DataError
 from ..hub import CARDS, card_path
 from ..separation import SeparationOptions, Separator
@@ -192,7 +193,7 @@ def find_stems(folder: Path, song: Song) -> dict[str, list[Path]]:
 
 
 def _audio_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in audio_suffixes() and path.is_file())
 
 
 def _stems_of(named: Mapping[str, Path]) -> dict[str, list[Path]]:

@@ -265,7 +265,7 @@ class StemStream:
         else:
             self._blocks = AudioReader(source, stream=separator.options.stream or 0)
             self.channels, self.sample_rate = self._blocks.info.channels, self._blocks.info.sample_rate
-            self.tags, self.cover = self._blocks.info.tags, self._blocks.info.cover
+            self.tags, self.cover = self._blocks.info.tags, self._blocks.cover
         pairs = CHANNEL_PAIRS.get(self.channels, tuple((i, i) for i in range(self.channels)))
         self._sides = [channel for pair in pairs for channel in pair]
 

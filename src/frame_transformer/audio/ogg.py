@@ -1,0 +1,86 @@
+"""The links of a chained Ogg file: parts that follow one another, each with headers of its own (RFC 3533)."""
+
+import io
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+_CAPTURE = b"OggS\0"
+_HEAD = 27  # bytes before the table of segments
+_BEGIN, _END = 2, 4  # flags of the first and the last page of a stream
+
+
+class Link(NamedTuple):
+    """The bytes ``start`` to ``end`` of a file; ``complete`` where their last page is marked as the last."""
+
+    start: int
+    end: int
+    complete: bool
+
+
+def find_links(file: BinaryIO) -> list[Link]:
+    """Where the links lie: each starts with a page that begins a stream and follows one that does not."""
+    links: list[Link] = []
+    start, flags = 0, _BEGIN
+    for position, page_flags in _pages(file):
+        if page_flags & _BEGIN and not flags & _BEGIN:
+            links.append(Link(start, position, bool(flags & _END)))
+            start = position
+        flags = page_flags
+    return [*links, Link(start, file.seek(0, os.SEEK_END), bool(flags & _END))]
+
+
+def _pages(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Position and flags of every whole page; what lies between pages is passed over."""
+    size = file.seek(0, os.SEEK_END)
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(_HEAD)
+        end = size + 1
+        if head.startswith(_CAPTURE) and len(head) == _HEAD:
+            end = position + _HEAD + head[-1] + sum(file.read(head[-1]))
+        if end <= size:
+            yield position, head[5]
+            position = end
+        else:
+            position = _find(file, position + 1, size)
+
+
+def _find(file: BinaryIO, position: int, size: int) -> int:
+    """Where the next page seems to start; ``size`` if none does."""
+    while position < size:
+        file.seek(position)
+        chunk = file.read(1 << 16)
+        if (found := chunk.find(_CAPTURE)) >= 0:
+            return position + found
+        position += max(1, len(chunk) - len(_CAPTURE) + 1)
+    return size
+
+
+class LinkFile(io.RawIOBase):
+    """One link as a file of its own; ``file`` must not be read by others meanwhile."""
+
+    def __init__(self, file: BinaryIO, link: Link):
+        self._file, self._link, self._position = file, link, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._link.end - self._link.start}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        self._file.seek(self._link.start + self._position)
+        data = self._file.read(max(0, min(len(buffer), self._link.end - self._link.start - self._position)))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
