@@ -16,9 +16,16 @@ from frame_transformer.audio import AudioWriter
 from frame_transformer.training.run import train
 
 RATE, SECONDS = 44_100, 4
-NETWORK = ("n_fft=512", "hop_length=256", "widths=[4, 6, 8, 8]", "attention_maps=[0, 0, 1]", "heads=2",
+NETWORK = ("widths=[4, 6, 8, 8]", "attention_maps=[0, 0, 1]", "heads=2",
            "expansion=1.0", "latent_layers=1", "latent_expansion=1", "dropout=0")  # fmt: skip
-OF_SEPARATOR = ("positional_embedding=false", "restart_latent_residual=false", "window=64", "context=32")
+OF_SEPARATOR = (
+    "signal.n_fft=512",
+    "signal.hop_length=256",
+    "positional_embedding=false",
+    "restart_latent_residual=false",
+    "window.frames=64",
+    "window.context=32",
+)
 
 
 def voice(number: int) -> np.ndarray:

@@ -59,11 +59,11 @@ def rate_together(dataset: CropDataset, voxaug: VoxAug, batch_size: int, workers
 
 def training_step(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> Callable[[], object]:
     """One step of the supervised stage's kind: L1 between masked and instrumental magnitudes, backward, AdamW."""
-    config = model.config
-    window = torch.hann_window(config.n_fft)
+    n_fft, hop_length = model.config.signal.n_fft, model.config.signal.hop_length
+    window = torch.hann_window(n_fft)
 
     def magnitudes(sound: torch.Tensor) -> torch.Tensor:
-        spectrum = torch.stft(sound.flatten(0, 1), config.n_fft, config.hop_length, window=window, return_complex=True)
+        spectrum = torch.stft(sound.flatten(0, 1), n_fft, hop_length, window=window, return_complex=True)
         return spectrum.abs()[:, :-1].unflatten(0, (-1, 2))
 
     mixture, instrumental = magnitudes(batch["mixture"]), magnitudes(batch["instrumental"])
@@ -87,7 +87,7 @@ def measure(
     known = load_model(model_name)
     model = create_model(known.config)
     model.load_state_dict(known.state_dict())
-    samples = (frames - 1) * model.config.hop_length
+    samples = (frames - 1) * model.config.signal.hop_length
     voxaug = VoxAug(samples)
     with tempfile.TemporaryDirectory() as folder:
         songs = read_prepared(make_songs(Path(folder), 4, max(20.0, 2 * samples / SAMPLE_RATE)))

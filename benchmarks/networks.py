@@ -2,19 +2,27 @@
 
 import torch
 
-from frame_transformer.models import AsymUNetMCTConfig, SpectrogramConfig, V1Config, V2bConfig, V3Config, create_model
+from frame_transformer.models import (
+    AsymUNetMCTConfig,
+    MaskModelConfig,
+    SignalConfig,
+    V1Config,
+    V2bConfig,
+    V3Config,
+    create_model,
+)
 from frame_transformer.separation.separator import keep_freed_memory
 from tests.reference import reference_forward
 
 from .measuring import ChildFailedError, Result, in_child, interleaved, peak_mb, return_freed_memory, timed
 
-PUBLISHED: dict[str, SpectrogramConfig] = {
+PUBLISHED: dict[str, MaskModelConfig] = {
     "v1": V1Config(),
     "v2b": V2bConfig(),
     "v3": V3Config(),
     "asym_unet_mct": AsymUNetMCTConfig(),
     # Small enough for a smoke test; no published model.
-    "tiny": V1Config(n_fft=512, hop_length=256, channels=1, heads=2, expansion=1),
+    "tiny": V1Config(SignalConfig(n_fft=512, hop_length=256), widths=(1, 2, 4, 6, 8, 10), heads=2, expansion=1),
 }
 FRAMES = {"v1": (256, 2048), "v2b": (256, 1024, 2048), "v3": (256, 2048), "asym_unet_mct": (256, 1024)}
 
@@ -45,7 +53,7 @@ def compare(name: str, frames: int, threads: int, repeats: int) -> Result:
     torch.set_num_threads(threads)
     model = random_model(name)
     state = model.state_dict()
-    x = torch.rand(1, model.config.in_channels, model.config.features, frames)
+    x = torch.rand(1, model.config.signal.channels, model.config.signal.features, frames)
     outputs: dict[str, torch.Tensor] = {}
 
     def ours() -> None:
@@ -70,7 +78,7 @@ def compare(name: str, frames: int, threads: int, repeats: int) -> Result:
             row["plain_failed"] = str(error).splitlines()[0]
         if repeats:
             seconds = interleaved({key: works[key] for key in seconds}, repeats, lambda which: allocators[which]())
-    length = frames * model.config.hop_length / model.config.sample_rate
+    length = frames * model.config.signal.hop_length / model.config.signal.sample_rate
     row["rtf"], row["processor_s"] = seconds["ours"].wall / length, seconds["ours"].processor
     if "plain" in seconds:
         row["speed_up"] = seconds["plain"].wall / seconds["ours"].wall

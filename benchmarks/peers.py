@@ -41,9 +41,9 @@ def networks(folder: Path) -> dict[str, tuple[torch.nn.Module, torch.Tensor, flo
     """By name: the network, a random input of its own length, and how many seconds that is."""
     model = load_model("default")
     config = model.config
-    frames = config.window + 2 * config.context
-    magnitudes = torch.rand(1, config.in_channels, config.features, frames)
-    seconds = frames * config.hop_length / config.sample_rate
+    frames = config.window.frames + 2 * config.window.context
+    magnitudes = torch.rand(1, config.signal.channels, config.signal.features, frames)
+    seconds = frames * config.signal.hop_length / config.signal.sample_rate
     found = {"default": (model, magnitudes, seconds)}
     if find_spec("onnxruntime") and find_spec("onnxscript"):
         export_model(model, folder / "default.onnx")

@@ -10,14 +10,16 @@ import numpy as np
 import torch
 
 from frame_transformer.audio import AudioReader, AudioWriter, StreamingISTFT, StreamingSTFT
-from frame_transformer.models import V1Config, create_model
+from frame_transformer.models import SignalConfig, V1Config, WindowConfig, create_model
 from frame_transformer.separation import OutputOptions, Separator
 from frame_transformer.separation.batch import separate_file
 
 from .measuring import ChildFailedError, Result, in_child
 
 SAMPLE_RATE = 44_100
-TINY = V1Config(n_fft=512, hop_length=256, channels=1, heads=2, expansion=1, window=256, context=64)
+TINY = V1Config(
+    SignalConfig(n_fft=512, hop_length=256), WindowConfig(256, 64), widths=(1, 2, 4, 6, 8, 10), heads=2, expansion=1
+)
 
 
 def make_song(path: Path, seconds: float) -> Path:
@@ -50,7 +52,7 @@ def stages(model: str, song: str, threads: int) -> Result:
     started = time.perf_counter()
     blocks = list(AudioReader(song))
     lap("decode", started)
-    stft, istft = (kind(config.n_fft, config.hop_length) for kind in (StreamingSTFT, StreamingISTFT))
+    stft, istft = (kind(config.signal.n_fft, config.signal.hop_length) for kind in (StreamingSTFT, StreamingISTFT))
     started = time.perf_counter()
     spectrum = torch.cat([*(stft.push(torch.from_numpy(block)) for block in blocks), stft.finish()], dim=2)
     lap("stft", started)

@@ -22,7 +22,7 @@ def steps(model: str, frames: int, batch_size: int, threads: int, checkpointing:
     network = create_model(config).train()
     if checkpointing:
         checkpoint_blocks(network)
-    x = torch.rand(batch_size, config.in_channels, config.features, frames)
+    x = torch.rand(batch_size, config.signal.channels, config.signal.features, frames)
     target = torch.rand_like(x)
 
     def step() -> None:

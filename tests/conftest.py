@@ -10,7 +10,7 @@ from PIL import Image
 from frame_transformer import cli
 from frame_transformer.audio import AudioWriter
 from frame_transformer.checkpoints import save_model
-from frame_transformer.models import V1Config, create_model
+from frame_transformer.models import SignalConfig, V1Config, WindowConfig, create_model
 
 torch.set_num_threads(1)
 
@@ -19,7 +19,9 @@ torch.set_num_threads(1)
 def tiny_model():
     """A V1 with random weights whose masks depend on the input: enough to test the path around a network."""
     torch.manual_seed(0)
-    config = V1Config(channels=1, n_fft=512, hop_length=256, heads=2, expansion=1, window=40, context=20)
+    config = V1Config(
+        SignalConfig(n_fft=512, hop_length=256), WindowConfig(40, 20), widths=(1, 2, 4, 6, 8, 10), heads=2, expansion=1
+    )
     return create_model(config).eval()
 
 

@@ -31,14 +31,13 @@ from frame_transformer.data import (
     prepare,
     read_prepared,
 )
-from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig
+from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig, SignalConfig, WindowConfig
 from frame_transformer.separation import Separator
 from frame_transformer.training.losses import error_ratio, relative_distance
 from frame_transformer.training.muon import Muon, split_kernels
 
 MODEL = AsymUNetMCTConfig(
-    n_fft=4096,
-    hop_length=2048,
+    signal=SignalConfig(n_fft=4096, hop_length=2048),
     bands=((256, 4), (512, 16), (1280, 40)),
     widths=(24, 32, 48, 64, 96, 128, 128),
     attention_maps=(0, 0, 2, 2, 2, 2),
@@ -49,8 +48,7 @@ MODEL = AsymUNetMCTConfig(
     positional_embedding=False,
     restart_latent_residual=False,
     dropout=0.0,
-    window=256,
-    context=32,
+    window=WindowConfig(frames=256, context=32),
 )
 FRAMES = 64
 CROPS = CropConfig(no_vocals=0.06, only_vocals=0.03, same_song=0.15)
@@ -58,8 +56,8 @@ VOXAUG = VoxAugConfig(
     speed=Effect(0.5, ((0.84, 1.19),)),
     pitch_shift=Effect(0.0),
     time_stretch=Effect(0.0),
-    n_fft=MODEL.n_fft,
-    hop_length=MODEL.hop_length,
+    n_fft=MODEL.signal.n_fft,
+    hop_length=MODEL.signal.hop_length,
 )
 REAL_VOICE_SHARE = 0.2  # of the vocals drawn, real singing by one band against everybody else: more is learnt by heart
 WARM_UP_STEPS = 40
@@ -67,8 +65,8 @@ WARM_UP_STEPS = 40
 
 def spectrogram(x: Tensor, config: AsymUNetMCTConfig) -> Tensor:
     """(batch, 2, samples) → complex (batch, 2, n_fft / 2, frames), without the Nyquist bin."""
-    window = torch.hann_window(config.n_fft)
-    spectrum = torch.stft(x.flatten(0, 1), config.n_fft, config.hop_length, window=window, return_complex=True)
+    n_fft, hop_length = config.signal.n_fft, config.signal.hop_length
+    spectrum = torch.stft(x.flatten(0, 1), n_fft, hop_length, window=torch.hann_window(n_fft), return_complex=True)
     return spectrum[:, :-1].unflatten(0, x.shape[:2])
 
 
@@ -135,7 +133,7 @@ def batches(
     crops: CropConfig = CROPS,
 ) -> Iterator[dict[str, Tensor]]:
     """Batches for ever; crop number ``first`` comes first."""
-    voxaug = VoxAug((FRAMES - 1) * MODEL.hop_length, effects)
+    voxaug = VoxAug((FRAMES - 1) * MODEL.signal.hop_length, effects)
     dataset = CropDataset(songs, voxaug.read_samples, crops)
     endless = DataLoader(dataset, batch_size, sampler=range(first, 1 << 40), num_workers=1, prefetch_factor=4)
     return map(voxaug, endless)

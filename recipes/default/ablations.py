@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from frame_transformer.data import CropConfig, Effect, PreparedSong, VoxAugConfig, read_prepared
 from frame_transformer.data.voxaug import NO_EFFECTS
-from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig
+from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig, SignalConfig, WindowConfig
 from frame_transformer.training.pretraining import Corruption, corrupt
 
 step_5 = importlib.import_module("05_train")
@@ -73,7 +73,9 @@ class Variant:
 
 VARIANTS = {
     "as in step 5": Variant(),
-    "n_fft 2048, hop 1024": Variant(replace(step_5.MODEL, n_fft=2048, hop_length=1024, window=512, context=64)),
+    "n_fft 2048, hop 1024": Variant(
+        replace(step_5.MODEL, signal=SignalConfig(n_fft=2048, hop_length=1024), window=WindowConfig(512, 64))
+    ),
     "patches of 16 bins": Variant(replace(step_5.MODEL, bands=((2048, 16),))),
     "upper levels twice as wide": Variant(replace(step_5.MODEL, widths=(48, 64, 64, 64, 96, 128, 128))),
     "real voices 60 %, same song 25 %": Variant(real_voices=0.6, crops=replace(step_5.CROPS, same_song=0.25)),

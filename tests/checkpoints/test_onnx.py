@@ -11,7 +11,15 @@ from frame_transformer.audio import AudioReader
 from frame_transformer.checkpoints import OnnxModel, export_model, save_model
 from frame_transformer.checkpoints import onnx as onnx_files
 from frame_transformer.errors import ModelError, OptionError
-from frame_transformer.models import AsymUNetMCTConfig, V1Config, V2bConfig, V3Config, create_model
+from frame_transformer.models import (
+    AsymUNetMCTConfig,
+    SignalConfig,
+    V1Config,
+    V2bConfig,
+    V3Config,
+    WindowConfig,
+    create_model,
+)
 from frame_transformer.separation import Separator
 
 onnx = pytest.importorskip("onnx")
@@ -24,8 +32,9 @@ def model():
     """The default model's kinds of layers, few of them."""
     torch.manual_seed(0)
     config = AsymUNetMCTConfig(
-        n_fft=64, hop_length=32, bands=((16, 2), (16, 4)), widths=(4, 8), attention_maps=0, heads=2, latent_layers=2,
-        latent_expansion=1, positional_embedding=False, restart_latent_residual=False, window=40, context=20,
+        SignalConfig(n_fft=64, hop_length=32), WindowConfig(40, 20), bands=((16, 2), (16, 4)), widths=(4, 8),
+        attention_maps=0, heads=2, latent_layers=2, latent_expansion=1, positional_embedding=False,
+        restart_latent_residual=False,
     )  # fmt: skip
     return create_model(config).eval()
 
@@ -79,13 +88,13 @@ def test_torch_program(model, tmp_path):
     torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-4)
 
 
-SMALL = {"n_fft": 512, "hop_length": 256, "heads": 2}
+SMALL = {"signal": SignalConfig(n_fft=512, hop_length=256), "heads": 2}
 TINY_UNET = AsymUNetMCTConfig(
     **SMALL, widths=(4, 8), attention_maps=2, expansion=8, latent_layers=2, latent_expansion=1,
 )  # fmt: skip
 FAMILIES = {
-    "v1": V1Config(**SMALL, channels=1, expansion=1),
-    "v2b": V2bConfig(**SMALL, channels=1, attention_maps=2, expansion=1),
+    "v1": V1Config(**SMALL, widths=(1, 2, 4, 6, 8, 10), expansion=1),
+    "v2b": V2bConfig(**SMALL, widths=(1, 2, 4, 6, 8, 10), attention_maps=2, expansion=1),
     "v3": V3Config(**SMALL, channels=1, expansion=1, layers=2),
     "asym_unet_mct, attention maps and embedding": TINY_UNET,
     "asym_unet_mct, residual not restarted": replace(TINY_UNET, restart_latent_residual=False),

@@ -56,7 +56,11 @@ def test_output_of_the_research_code(vectors):
 def test_hyperparameters_are_read_off_the_shapes(vectors):
     config, state, _, _ = vectors
     ours = import_state_dict(state).config
-    assert (ours.n_fft, ours.heads, ours.in_channels) == (config["n_fft"], config["num_heads"], config["in_channels"])
+    assert (ours.signal.n_fft, ours.heads, ours.signal.channels) == (
+        config["n_fft"],
+        config["num_heads"],
+        config["in_channels"],
+    )
     assert ours.expansion == config["expansion"]
     assert getattr(ours, "layers", None) == config.get("num_layers")
     assert getattr(ours, "latent_layers", None) == config.get("num_bridge_layers")

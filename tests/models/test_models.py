@@ -5,7 +5,9 @@ import torch
 
 from frame_transformer.checkpoints import list_models, load_model, save_model
 from frame_transformer.errors import ModelError
-from frame_transformer.models import AsymUNetMCTConfig, V1Config, V2bConfig, V3Config, create_model
+from frame_transformer.models import AsymUNetMCTConfig, SignalConfig, V1Config, V2bConfig, V3Config, create_model
+
+BINS_256 = SignalConfig(n_fft=512, hop_length=256)
 
 
 @pytest.mark.parametrize(
@@ -26,16 +28,21 @@ def test_published_sizes(config, parameters):
 @pytest.mark.parametrize(
     "config",
     [
-        AsymUNetMCTConfig(n_fft=512, widths=(4, 6, 8), attention_maps=0, latent_layers=1, heads=2),
-        AsymUNetMCTConfig(n_fft=512, widths=(4, 6, 8, 8), attention_maps=(0, 2, 1), heads=2, expansion=0.5),
+        AsymUNetMCTConfig(BINS_256, widths=(4, 6, 8), attention_maps=0, latent_layers=1, heads=2),
+        AsymUNetMCTConfig(BINS_256, widths=(4, 6, 8, 8), attention_maps=(0, 2, 1), heads=2, expansion=0.5),
         AsymUNetMCTConfig(
-            n_fft=128, widths=(4, 4, 4), attention_maps=1, heads=2, latent_layers=0, positional_embedding=False
+            SignalConfig(n_fft=128, hop_length=64),
+            widths=(4, 4, 4),
+            attention_maps=1,
+            heads=2,
+            latent_layers=0,
+            positional_embedding=False,
         ),
     ],
 )
 def test_asym_unet_mct_scales_down(config):
     model = create_model(config)
-    x = torch.rand(2, 2, config.features, 19, requires_grad=True)
+    x = torch.rand(2, 2, config.signal.features, 19, requires_grad=True)
     y = model(x)
     assert y.shape == x.shape
     y.square().sum().backward()

@@ -5,12 +5,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from frame_transformer.models import AsymUNetMCTConfig, V1Config, V2bConfig, V3Config, create_model
+from frame_transformer.models import AsymUNetMCTConfig, SignalConfig, V1Config, V2bConfig, V3Config, create_model
 from tests.reference import reference_forward
 
+LADDER = (1, 2, 4, 6, 8, 10)
 FRAMES = st.integers(1, 40)
 HEADS = st.sampled_from([1, 2, 4])
-SMALL = {"n_fft": 512, "hop_length": 256}
+SMALL = {"signal": SignalConfig(n_fft=512, hop_length=256)}
 
 
 def relative_error(config, frames, batch=1, seed=0):
@@ -19,7 +20,7 @@ def relative_error(config, frames, batch=1, seed=0):
     for key, parameter in model.named_parameters():
         if "norm" in key.split(".")[-2]:
             parameter.add_(0.1 * torch.randn_like(parameter))
-    x = torch.rand(batch, config.in_channels, config.features, frames).square()
+    x = torch.rand(batch, config.signal.channels, config.signal.features, frames).square()
     with torch.inference_mode():
         expected = reference_forward(config, model.state_dict(), x)
         return float((model(x) - expected).norm() / expected.norm())
@@ -28,14 +29,15 @@ def relative_error(config, frames, batch=1, seed=0):
 @settings(max_examples=5, deadline=None)
 @given(st.integers(1, 3), HEADS, st.integers(1, 3), FRAMES, st.integers(1, 2))
 def test_v1(channels, heads, expansion, frames, batch):
-    config = V1Config(**SMALL, channels=channels, heads=heads, expansion=expansion)
+    config = V1Config(**SMALL, widths=tuple(channels * m for m in LADDER), heads=heads, expansion=expansion)
     assert relative_error(config, frames, batch) <= 1e-4
 
 
 @settings(max_examples=5, deadline=None)
 @given(st.integers(1, 3), HEADS, st.integers(1, 3), st.integers(1, 3), FRAMES, st.integers(1, 2))
 def test_v2b(channels, heads, expansion, maps, frames, batch):
-    config = V2bConfig(**SMALL, channels=channels, heads=heads, expansion=expansion, attention_maps=maps)
+    widths = tuple(channels * m for m in LADDER)
+    config = V2bConfig(**SMALL, widths=widths, heads=heads, expansion=expansion, attention_maps=maps)
     assert relative_error(config, frames, batch) <= 1e-4
 
 

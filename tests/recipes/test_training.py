@@ -35,7 +35,7 @@ def test_training_goes_on_where_it_ended(data):
     for lines in (2, 3):
         run("05_train.py", data)
         assert len((data / "training" / "log.jsonl").read_text().splitlines()) == lines
-    assert load_model(data / "training" / "model.safetensors").config.n_fft == 4096
+    assert load_model(data / "training" / "model.safetensors").config.signal.n_fft == 4096
 
 
 def test_validation_mixes_are_unseen_voice_over_unseen_music(data):

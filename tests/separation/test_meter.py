@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from frame_transformer.models import V1Config
+from frame_transformer.models import SignalConfig, V1Config, WindowConfig
 from frame_transformer.separation import VocalsMeter
 
 RATE = 44_100
 
 
 class HighIsVoice(nn.Module):
-    config = V1Config(n_fft=512, hop_length=256, window=100, context=50)
+    config = V1Config(SignalConfig(n_fft=512, hop_length=256), WindowConfig(100, 50))
     passes = 0
 
     def forward(self, x):

@@ -170,6 +170,7 @@ def test_averaging_keeps_lengths_and_sums(tiny_model, noise):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.02), ("float16", 0.004)])
 def test_half_precision_is_close_and_masks_stay_float32(tiny_model, dtype, tolerance):
+    torch.manual_seed(0)
     x = torch.rand(1, 2, 256, 80)
     exact, fast = Separator(tiny_model).mask(x), Separator(tiny_model, dtype=dtype).mask(x)
     assert fast.dtype == torch.float32
@@ -216,9 +217,9 @@ MEMORY = """
 import resource, sys, torch
 torch.set_num_threads(1)
 from frame_transformer import Separator
-from frame_transformer.models import V1Config
+from frame_transformer.models import V1Config, WindowConfig
 class Halves(torch.nn.Module):  # the least of networks: what is measured is the path around it
-    config = V1Config(window=200, context=20)
+    config = V1Config(window=WindowConfig(200, 20))
     def forward(self, x):
         return torch.zeros_like(x)
 for block in Separator(Halves(), smoothing=0.1).stream(sys.argv[1]):

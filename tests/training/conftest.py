@@ -11,9 +11,9 @@ from tests.data_pipeline.conftest import bursts, tone, write
 
 # AsymUNetMCT's smallest sensible form, on short spectra.
 NETWORK = {
-    "n_fft": 512, "hop_length": 256, "widths": [2, 4, 6, 8, 8, 8], "attention_maps": [0, 0, 0, 1, 1], "heads": 2,
-    "expansion": 1.0, "latent_layers": 1, "latent_expansion": 1, "positional_embedding": "false",
-    "restart_latent_residual": "false", "dropout": 0.1, "window": 64, "context": 32,
+    "signal.n_fft": 512, "signal.hop_length": 256, "widths": [2, 4, 6, 8, 8, 8], "attention_maps": [0, 0, 0, 1, 1],
+    "heads": 2, "expansion": 1.0, "latent_layers": 1, "latent_expansion": 1, "positional_embedding": "false",
+    "restart_latent_residual": "false", "dropout": 0.1, "window.frames": 64, "window.context": 32,
 }  # fmt: skip
 
 

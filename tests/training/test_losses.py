@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from frame_transformer.models import V1Config
+from frame_transformer.models import SignalConfig, V1Config, WindowConfig
 from frame_transformer.training import LossWeights, Supervised
 from frame_transformer.training.losses import error_ratio, multi_resolution_stft, relative_distance
 
@@ -45,7 +45,9 @@ def test_multi_resolution_of_twice_the_target(noise):
 def test_terms_and_their_sum(noise):
     """A mask of 0.75 where instrumental and vocals are equal."""
     weights = LossWeights(instrumental=1, vocals=2, multi_resolution=3, waveform=4, sdr=5, relative=6)
-    network = V1Config(channels=1, n_fft=512, hop_length=256, heads=2, expansion=1, window=40, context=20)
+    network = V1Config(
+        SignalConfig(n_fft=512, hop_length=256), WindowConfig(40, 20), widths=(1, 2, 4, 6, 8, 10), heads=2, expansion=1
+    )
     stage = Supervised(network, loss=weights).eval()
     batch = {"mixture": 2 * noise, "instrumental": noise, "vocals": noise}
     mixture, factor = stage.normalized(batch)

@@ -2,21 +2,19 @@
 
 import torch
 
-from frame_transformer.models import AsymUNetMCTConfig
+from frame_transformer.models import AsymUNetMCTConfig, SignalConfig
 from frame_transformer.training import LossWeights, Supervised
 
 from .conftest import NETWORK
 
-SIZES = {
-    name: NETWORK[name] for name in ("n_fft", "hop_length", "heads", "expansion", "latent_layers", "latent_expansion")
-}
+SIZES = {name: NETWORK[name] for name in ("heads", "expansion", "latent_layers", "latent_expansion")}
 
 
 def gradients(**options) -> tuple[torch.Tensor, list[torch.Tensor]]:
     torch.manual_seed(0)
     config = AsymUNetMCTConfig(
-        **SIZES, widths=(2, 4, 6), attention_maps=(0, 1), positional_embedding=False, restart_latent_residual=False,
-        dropout=0.1, window=64, context=32,
+        SignalConfig(n_fft=512, hop_length=256), **SIZES, widths=(2, 4, 6), attention_maps=(0, 1),
+        positional_embedding=False, restart_latent_residual=False, dropout=0.1,
     )  # fmt: skip
     stage = Supervised(config, loss=LossWeights(sdr=1, multi_resolution=0.1, waveform=0.1), **options)
     instrumental, vocals = 0.1 * torch.randn(2, 2, 2, 256 * 20)

@@ -3,40 +3,42 @@
 import dataclasses
 import json
 import os
+import types
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
 from ..errors import ModelError
 from ..files import whole
-from ..models import FAMILIES, SpectrogramConfig, create_model, family_of
+from ..models import FAMILIES, MaskModel, MaskModelConfig, create_model, family_of
 
 
 def save_model(
-    model: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32, **notes: str
+    model: MaskModel, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32, **notes: str
 ) -> None:
     """Writes weights, family and configuration to one ``.safetensors`` file; it appears whole or not at all.
 
     Args:
         dtype: type of the floating-point weights in the file.
         notes: further text entries for the file's metadata.
+
+    Raises:
+        ModelError: the file cannot be written.
     """
-    path = Path(path)
-    config: SpectrogramConfig = model.config  # type: ignore[assignment]
-    metadata = {"family": family_of(config), "config": json.dumps(dataclasses.asdict(config)), **notes}
     state = {key: value.detach().to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     try:
         with whole(path) as temporary:
-            save_file(state, temporary, metadata=metadata)
+            save_file(state, temporary, metadata=write_config(model.config) | notes)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        raise ModelError(f"{path}: cannot be written: {error}") from error
 
 
-def load_safetensors(path: Path) -> nn.Module:
+def load_safetensors(path: Path) -> MaskModel:
     """A model in eval mode from a file that :func:`save_model` wrote.
 
     Raises:
@@ -48,39 +50,89 @@ def load_safetensors(path: Path) -> nn.Module:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
-    family = metadata.get("family")
-    if family not in FAMILIES or "config" not in metadata:
-        raise ModelError(f"{path}: no frame_transformer model: its metadata names no family and configuration")
+    _upgrade(metadata, state)
     try:
-        fields = json.loads(metadata["config"])
-        if patch := fields.pop("frequency_patch", None):
-            fields |= _bands_of_patches(patch, fields, state)
-        config = read_config(family, fields)
+        config = read_config(metadata)
         with torch.device("meta"):
             model = create_model(config)
         model.load_state_dict(state, assign=True)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[0]}") from error
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()
+    return model
 
 
-def read_config(family: str, fields: dict[str, Any]) -> SpectrogramConfig:
-    """The configuration of a family from plain values, lists standing for tuples."""
-    config_class: Any = FAMILIES[family][0]
-    return config_class(**{key: _tuples(value) for key, value in fields.items()})
+def write_config(config: MaskModelConfig) -> dict[str, str]:
+    """Family and configuration as the metadata of a file."""
+    return {"family": family_of(config), "config": json.dumps(dataclasses.asdict(config))}
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def read_config(metadata: Mapping[str, str]) -> MaskModelConfig:
+    """The configuration in a file's metadata; fields that are not there have their default.
+
+    Raises:
+        ModelError: there is none, or a field is unknown, of another type or out of range.
+    """
+    family = metadata.get("family")
+    if family not in FAMILIES or "config" not in metadata:
+        raise ModelError("not a model of frame_transformer: its metadata names no family and configuration")
+    try:
+        fields = json.loads(metadata["config"])
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"its configuration is not JSON: {error}") from error
+    config = _from_json(FAMILIES[family][0], fields, "config")
+    assert isinstance(config, MaskModelConfig)
+    return config
 
 
-def _bands_of_patches(patch: int, fields: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Bands for a file from before there were any, whose bins were folded into channels; changes ``state`` in place."""
-    if patch == 1:
-        return {}
-    channels = (fields["in_channels"] + fields["positional_embedding"]) * patch
-    state["split.bands.0.weight"] = torch.eye(channels)[:, :, None, None]
-    state["split.bands.0.bias"] = torch.zeros(channels)
-    for name in ("weight", "bias"):
-        state[f"out.bands.0.{name}"] = state.pop(f"out.{name}")
-    return {"bands": [[fields["n_fft"] // 2, patch]], "band_channels": channels}
+def _from_json(kind: Any, value: Any, name: str) -> Any:
+    """A value of JSON as the type ``kind``: a dataclass, tuple, union, literal, int, float, bool or str.
+
+    Raises:
+        ModelError: it is of another type.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        types_by_name = typing.get_type_hints(kind)
+        unknown = value.keys() - types_by_name.keys()
+        if unknown:
+            raise ModelError(f"its configuration has the unknown field {min(unknown)!r}")
+        fields = {key: _from_json(types_by_name[key], item, key) for key, item in value.items()}
+        return typing.cast(Any, kind)(**fields)
+    if origin is tuple and isinstance(value, list):
+        kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        if len(kinds) == len(value):
+            return tuple(_from_json(item_kind, item, name) for item_kind, item in zip(kinds, value, strict=True))
+    if origin in (types.UnionType, typing.Union):
+        for choice in arguments:
+            try:
+                return _from_json(choice, value, name)
+            except ModelError:
+                continue
+    if (origin is typing.Literal and value in arguments) or type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    raise ModelError(f"its configuration is not valid: {name} cannot be {json.dumps(value)[:60]}")
+
+
+def _upgrade(metadata: dict[str, str], state: dict[str, torch.Tensor]) -> None:
+    """Turns a file from before bands and nested configurations into one of today, in place."""
+    fields = json.loads(metadata.get("config", "{}"))
+    if "n_fft" not in fields:
+        return
+    patch = fields.pop("frequency_patch", 1)
+    if patch > 1:
+        channels = (fields["in_channels"] + fields["positional_embedding"]) * patch
+        state["split.bands.0.weight"] = torch.eye(channels)[:, :, None, None]
+        state["split.bands.0.bias"] = torch.zeros(channels)
+        for name in ("weight", "bias"):
+            state[f"out.bands.0.{name}"] = state.pop(f"out.{name}")
+        fields |= {"bands": [[fields["n_fft"] // 2, patch]], "band_channels": channels}
+    signal = {"n_fft": "n_fft", "hop_length": "hop_length", "sample_rate": "sample_rate", "in_channels": "channels"}
+    signal["normalization"] = "normalization"
+    fields["signal"] = {ours: fields.pop(theirs) for theirs, ours in signal.items() if theirs in fields}
+    fields["window"] = {"frames": fields.pop("window"), "context": fields.pop("context")}
+    metadata["config"] = json.dumps(fields)

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from .. import hub
 from ..errors import ModelError
+from ..models import MaskModel
 from .files import load_safetensors
 from .onnx import OnnxModel
 from .research import load_checkpoint
@@ -37,7 +36,7 @@ def list_models() -> list[ModelInfo]:
     ]
 
 
-def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> nn.Module:
+def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> MaskModel:
     """A model in eval mode, by name (downloaded on first use) or from a file.
 
     Args:
@@ -53,5 +52,5 @@ def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, in
     if not path.is_file():
         names = ", ".join(hub.CARDS)
         raise ModelError(f"unknown model {str(name_or_path)!r}: it is neither a file nor one of {names}")
-    readers: dict[str, Callable[[Path], nn.Module]] = {".onnx": OnnxModel, ".safetensors": load_safetensors}
+    readers: dict[str, Callable[[Path], MaskModel]] = {".onnx": OnnxModel, ".safetensors": load_safetensors}
     return readers.get(path.suffix, load_checkpoint)(path)

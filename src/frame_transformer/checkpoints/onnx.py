@@ -4,24 +4,22 @@ The files carry the model's family and configuration as metadata, which is all t
 """
 
 import contextlib
-import dataclasses
 import importlib.util
-import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ModelError, OptionError
 from ..files import whole
 from ..layers import ConvolutionalEmbedding
-from ..models import SpectrogramConfig, family_of
-from .files import read_config
+from ..models import MaskModel, MaskModelConfig, family_of
+from .files import read_config, write_config
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 # The positional embedding halves the frames eight times: with fewer its smallest scale is a single frame, which
@@ -33,7 +31,7 @@ TOLERANCE = 1e-4
 INSTALL = "pip install 'frame-transformer[export]'"
 
 
-class OnnxModel(nn.Module):
+class OnnxModel(MaskModel):
     """A model of :func:`export_model` run by ONNX Runtime on the CPU, in place of a PyTorch one.
 
     Shapes: (batch, in_channels, n_fft / 2, time) → the same, as of the model that was exported.
@@ -42,10 +40,7 @@ class OnnxModel(nn.Module):
         ModelError: ONNX Runtime is not installed, or the file is no model that :func:`export_model` wrote.
     """
 
-    config: SpectrogramConfig
-
     def __init__(self, path: str | os.PathLike[str]):
-        super().__init__()
         try:
             import onnxruntime
         except ImportError as error:
@@ -53,10 +48,15 @@ class OnnxModel(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         try:
-            self._session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime names no public base for what broken files raise
             raise ModelError(f"{path}: not an ONNX model that can be read: {str(error).splitlines()[0]}") from error
-        self.config = _read_metadata(Path(path), self._session.get_modelmeta().custom_metadata_map)
+        try:
+            config = read_config(session.get_modelmeta().custom_metadata_map)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
+        super().__init__(config)
+        self._session = session
 
     def forward(self, x: Tensor) -> Tensor:
         # The graph takes one example: only the number of frames is free in it.
@@ -64,16 +64,7 @@ class OnnxModel(nn.Module):
         return torch.from_numpy(np.concatenate(outputs))
 
 
-def _read_metadata(path: Path, metadata: Mapping[str, str]) -> SpectrogramConfig:
-    try:
-        return read_config(metadata["family"], json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: its metadata names no family and configuration: write it with frame-transformer export"
-        ) from error
-
-
-def export_model(model: nn.Module, path: str | os.PathLike[str], file_format: str = "onnx") -> float:
+def export_model(model: MaskModel, path: str | os.PathLike[str], file_format: str = "onnx") -> float:
     """Writes a model for other runtimes, once its outputs agree with PyTorch's; the file appears whole or not at all.
 
     Args:
@@ -98,17 +89,16 @@ def export_model(model: nn.Module, path: str | os.PathLike[str], file_format: st
         raise OptionError(f"{path}: a file of format {file_format} needs the suffix {FORMATS[file_format]}")
     if file_format == "onnx" and not all(map(importlib.util.find_spec, ("onnx", "onnxruntime", "onnxscript"))):
         raise ModelError(f"export to ONNX needs packages that are not installed: {INSTALL}")
-    config: SpectrogramConfig = model.config  # type: ignore[assignment]
-    metadata = {"family": family_of(config), "config": json.dumps(dataclasses.asdict(config))}
+    config = model.config
     model = model.cpu().eval()
     with _written_whole(path) as temporary:
         program = _trace(model, config)
         if file_format == "onnx":
-            _save_onnx(program, temporary, metadata)
+            _save_onnx(program, temporary, write_config(config))
             exported: Callable[[Tensor], Tensor] = OnnxModel(temporary)
             fewest = 1
         else:
-            torch.export.save(program, temporary, extra_files=metadata)
+            torch.export.save(program, temporary, extra_files=write_config(config))
             exported = torch.export.load(temporary).module()
             embedded = any(isinstance(module, ConvolutionalEmbedding) for module in model.modules())
             fewest = EMBEDDED_FRAMES if embedded else 1
@@ -130,8 +120,8 @@ def _written_whole(path: Path) -> Iterator[Path]:
         raise ModelError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _trace(model: nn.Module, config: SpectrogramConfig) -> torch.export.ExportedProgram:
-    example = torch.zeros(1, config.in_channels, config.features, TRACED_FRAMES)
+def _trace(model: MaskModel, config: MaskModelConfig) -> torch.export.ExportedProgram:
+    example = torch.zeros(1, config.signal.channels, config.signal.features, TRACED_FRAMES)
     try:
         with torch.no_grad():
             return torch.export.export(model, (example,), dynamic_shapes=({3: torch.export.Dim.DYNAMIC},))
@@ -175,12 +165,12 @@ def _quiet_exporter() -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _difference(model: nn.Module, exported: Callable[[Tensor], Tensor], lengths: Sequence[int]) -> float:
-    config: SpectrogramConfig = model.config  # type: ignore[assignment]
+def _difference(model: MaskModel, exported: Callable[[Tensor], Tensor], lengths: Sequence[int]) -> float:
+    signal = model.config.signal
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for frames in lengths:
-        x = torch.rand(1, config.in_channels, config.features, frames, generator=generator)
+        x = torch.rand(1, signal.channels, signal.features, frames, generator=generator)
         expected = model(x)
         worst = max(worst, ((exported(x) - expected).abs().max() / expected.abs().max()).item())
     return worst

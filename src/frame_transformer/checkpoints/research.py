@@ -6,10 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ModelError
-from ..models import AsymUNetMCTConfig, SpectrogramConfig, V1Config, V2bConfig, V3Config, create_model
+from ..models import (
+    AsymUNetMCTConfig,
+    MaskModel,
+    MaskModelConfig,
+    SignalConfig,
+    V1Config,
+    V2bConfig,
+    V3Config,
+    create_model,
+)
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str]]
 
@@ -37,7 +46,7 @@ def _feed_forward(first: int) -> tuple[Rule, ...]:
     return ((r"feed_forward\.0\.", f"conv{first}."), (r"feed_forward\.2\.", f"conv{first + 1}."))
 
 
-KEY_RULES: dict[type[SpectrogramConfig], tuple[Rule, ...]] = {
+KEY_RULES: dict[type[MaskModelConfig], tuple[Rule, ...]] = {
     V1Config: (
         *_LADDER,
         *_decoders(5),
@@ -90,11 +99,17 @@ def _heads(features: int, rotary: int) -> int:
 def _common(features: int, in_channels: int, rotary: int) -> dict[str, Any]:
     """What all families have: the original's hop is half its window, and it names no sample rate."""
     return {
-        "n_fft": 2 * features,
-        "hop_length": features,
-        "in_channels": in_channels,
+        "signal": SignalConfig(n_fft=2 * features, hop_length=features, channels=in_channels),
         "heads": _heads(features, rotary),
     }
+
+
+def _out_channels(shapes: _Shapes, layer: str) -> int:
+    """Of a convolution, or of a linear layer along frequency that may change the number of channels."""
+    for weight in ("weight", "weight_dw", "weight_pw"):
+        if f"{layer}.{weight}" in shapes:
+            return shapes[f"{layer}.{weight}"][0]
+    return shapes[f"{layer}.weight"][0]
 
 
 def _v1_config(shapes: _Shapes) -> V1Config:
@@ -102,7 +117,7 @@ def _v1_config(shapes: _Shapes) -> V1Config:
     in_channels = shapes["enc0_transformer.embed.weight"][1]
     return V1Config(
         **_common(features, in_channels, shapes["enc0_transformer.attn.rotary_embedding.freqs"][0]),
-        channels=shapes["enc1.body.0.conv1.weight"][0],
+        widths=tuple(shapes[f"enc{i}.body.0.conv1.weight"][0] for i in range(1, 7)),
         expansion=hidden // features,
     )
 
@@ -111,7 +126,7 @@ def _v2b_config(shapes: _Shapes) -> V2bConfig:
     maps, _, features = shapes["enc0_transformer.norm1.weight"]
     return V2bConfig(
         **_common(features, shapes["out"][0], shapes["enc0_transformer.attn.embedding.freqs"][0]),
-        channels=shapes["enc1.body.conv1.weight"][0],
+        widths=tuple(_out_channels(shapes, f"enc{i}.body.conv1") for i in range(1, 7)),
         attention_maps=maps,
         expansion=shapes["enc0_transformer.conv1.weight"][0] // maps,
     )
@@ -142,7 +157,7 @@ def _asym_unet_mct_config(shapes: _Shapes) -> AsymUNetMCTConfig:
 
 
 # The first key that is present names the family.
-_FAMILIES: tuple[tuple[str, Callable[[_Shapes], SpectrogramConfig]], ...] = (
+_FAMILIES: tuple[tuple[str, Callable[[_Shapes], MaskModelConfig]], ...] = (
     ("enc1_transformer.glu.0.weight_pw", _asym_unet_mct_config),
     ("transformer.0.norm1.weight", _v3_config),
     ("enc0_transformer.attn.q_proj.0.weight", _v2b_config),
@@ -161,7 +176,7 @@ def _listed(keys: set[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def import_state_dict(mapping: Mapping[str, Any]) -> nn.Module:
+def import_state_dict(mapping: Mapping[str, Any]) -> MaskModel:
     """Builds the model that a state dict of the original research code was saved from.
 
     The family and every hyperparameter are read off the keys and shapes. Keys may carry the ``module.`` prefix of
@@ -215,7 +230,7 @@ def import_state_dict(mapping: Mapping[str, Any]) -> nn.Module:
     return model.requires_grad_(False).eval()
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> nn.Module:
+def load_checkpoint(path: str | os.PathLike[str]) -> MaskModel:
     """A model from a pickled state dict of the original research code, read without running its pickle code.
 
     Raises:

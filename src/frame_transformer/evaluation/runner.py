@@ -134,8 +134,8 @@ def make_systems(
             raise OptionError(f"{folder.name!r} names no row of a table: give estimates as NAME=FOLDER")
     n_fft, hop_length = N_FFT, HOP_LENGTH
     if ensembles:
-        config = load_separator(ensembles[0].options).config
-        n_fft, hop_length = config.n_fft, config.hop_length
+        signal = load_separator(ensembles[0].options).config.signal
+        n_fft, hop_length = signal.n_fft, signal.hop_length
     systems: list[System] = []
     if "mixture" in baselines:
         systems.append(MixtureSystem())

@@ -1,7 +1,7 @@
 """Building blocks, each usable alone; they know nothing of models, audio files or training."""
 
 from .attention import ConvolutionalMultiheadAttention, MultichannelMultiheadAttention, ResidualScores, ScoreGate
-from .bands import BandMerge, BandSplit, band_positions
+from .bands import BandMerge, BandSplit
 from .convolution import FrameConv, FrameDecoder, ResBlock
 from .embedding import ConvolutionalEmbedding, apply_rotary_embedding
 from .linear import MultichannelLinear, SquaredReLU
@@ -36,5 +36,4 @@ __all__ = [
     "ScoreGate",
     "SquaredReLU",
     "apply_rotary_embedding",
-    "band_positions",
 ]

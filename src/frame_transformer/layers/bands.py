@@ -9,18 +9,6 @@ from torch import Tensor, nn
 Bands = Sequence[tuple[int, int]]
 
 
-def band_positions(bands: Bands) -> int:
-    """The positions that bands of (bins, bins per patch) come to.
-
-    Raises:
-        ValueError: a band cannot be cut into its patches.
-    """
-    for bins, patch in bands:
-        if patch < 1 or bins < patch or bins % patch:
-            raise ValueError(f"a band of {bins} bins cannot be cut into patches of {patch}")
-    return sum(bins // patch for bins, patch in bands)
-
-
 class BandSplit(nn.Module):
     """Cuts the frequency axis into bands, each band into patches, and maps every patch to one position.
 

@@ -1,8 +1,9 @@
 """The model families, each composed from :mod:`frame_transformer.layers`."""
 
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
-from .config import SpectrogramConfig, window_level
+from .config import MaskModelConfig, SignalConfig, WindowConfig, window_level
 from .families import FAMILIES, create_model, family_of
+from .mask_model import MaskModel
 from .v1 import V1, V1Config
 from .v2b import V2b, V2bConfig
 from .v3 import V3, V3Config
@@ -13,11 +14,14 @@ __all__ = [
     "V3",
     "AsymUNetMCT",
     "AsymUNetMCTConfig",
-    "SpectrogramConfig",
+    "MaskModel",
+    "MaskModelConfig",
+    "SignalConfig",
     "V1Config",
     "V2b",
     "V2bConfig",
     "V3Config",
+    "WindowConfig",
     "create_model",
     "family_of",
     "window_level",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..errors import ModelError
 from ..layers import (
     BandMerge,
     BandSplit,
@@ -21,13 +22,13 @@ from ..layers import (
     MultichannelLayerNorm,
     ResBlock,
     ResidualScores,
-    band_positions,
 )
-from .config import SpectrogramConfig
+from .config import MaskModelConfig, check_levels, check_ranges
+from .mask_model import MaskModel
 
 
 @dataclass(frozen=True)
-class AsymUNetMCTConfig(SpectrogramConfig):
+class AsymUNetMCTConfig(MaskModelConfig):
     """The defaults are the published configuration.
 
     Attributes:
@@ -59,44 +60,55 @@ class AsymUNetMCTConfig(SpectrogramConfig):
     positional_embedding: bool = True
     restart_latent_residual: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
+        check_ranges(self, latent_layers=(0, 256), latent_expansion=(1, 1024), band_channels=(1, 4096))
+        if any(patch < 1 or bins < patch or bins % patch for bins, patch in self.bands):
+            raise ModelError(f"bands must be cut into patches without a remainder, got {self.bands}")
+        if self.bands and sum(bins for bins, _ in self.bands) != self.signal.features:
+            raise ModelError(f"bands must add up to {self.signal.features} bins, got {self.bands}")
+        check_levels(self.widths, self.positions)
+        if len(self.maps) != len(self.widths) - 1:
+            raise ModelError(f"attention_maps needs {len(self.widths) - 1} numbers, got {self.attention_maps}")
+
+    @property
+    def positions(self) -> int:
+        """Positions along frequency at the first level."""
+        return sum(bins // patch for bins, patch in self.bands) or self.signal.features
+
     @property
     def maps(self) -> tuple[int, ...]:
         """Attention maps of each level above the latent."""
-        levels = len(self.widths) - 1
-        maps = (self.attention_maps,) * levels if isinstance(self.attention_maps, int) else tuple(self.attention_maps)
-        if len(maps) != levels:
-            raise ValueError(f"attention_maps needs {levels} numbers for {levels + 1} levels, got {len(maps)}")
-        return maps
+        if isinstance(self.attention_maps, int):
+            return (self.attention_maps,) * (len(self.widths) - 1)
+        return self.attention_maps
 
     def hidden(self, features: int) -> int:
         """Hidden width of the feed-forward at a level of so many bins."""
         return self.expansion if isinstance(self.expansion, int) else round(self.expansion * features)
 
 
-class AsymUNetMCT(nn.Module):
-    """Magnitudes over the song's maximum in, logits of the instrumental mask out.
+class AsymUNetMCT(MaskModel):
+    """See :class:`MaskModel` for the shapes."""
 
-    Shapes: (batch, in_channels, n_fft / 2, time) → the same.
-    """
+    config: AsymUNetMCTConfig
 
-    def __init__(self, config: AsymUNetMCTConfig | None = None):
-        super().__init__()
-        self.config = config = config or AsymUNetMCTConfig()
+    def __init__(self, config: AsymUNetMCTConfig):
+        super().__init__(config)
         widths, maps = config.widths, config.maps
-        if config.bands and sum(bins for bins, _ in config.bands) != config.features:
-            raise ValueError(f"bands must add up to {config.features} bins, got {config.bands}")
-        features = band_positions(config.bands) if config.bands else config.features
-        if features % (1 << (len(widths) - 1)):
-            raise ValueError(f"{features} positions along frequency cannot be halved {len(widths) - 1} times")
+        features = config.positions
         self.positional_embedding = (
-            ConvolutionalEmbedding(config.in_channels, config.features) if config.positional_embedding else None
+            ConvolutionalEmbedding(config.signal.channels, config.signal.features)
+            if config.positional_embedding
+            else None
         )
         self.encoders = nn.ModuleList()
         self.encoder_transformers = nn.ModuleList()
         self.decoders = nn.ModuleList()
         self.decoder_transformers = nn.ModuleList()
 
-        width = config.in_channels + config.positional_embedding
+        width = config.signal.channels + config.positional_embedding
         self.split: nn.Module = nn.Identity()
         if config.bands:
             self.split = BandSplit(width, config.band_channels, config.bands)
@@ -136,16 +148,14 @@ class AsymUNetMCT(nn.Module):
             )
             width = out + level_maps * config.decoder_attention
         self.out = (
-            BandMerge(width, config.in_channels, config.bands)
+            BandMerge(width, config.signal.channels, config.bands)
             if config.bands
-            else nn.Conv2d(width, config.in_channels, 1)
+            else nn.Conv2d(width, config.signal.channels, 1)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1:3] != (self.config.in_channels, self.config.features):
-            raise ValueError(
-                f"expected (batch, {self.config.in_channels}, {self.config.features}, time), got {tuple(x.shape)}"
-            )
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        self.check_shape(magnitudes)
+        x = magnitudes
         if self.positional_embedding is not None:
             x = torch.cat((x, self.positional_embedding(x)), dim=1)
         x = self.split(x)

@@ -1,41 +1,108 @@
-"""What every model's configuration shares: the spectrogram it reads."""
+"""What a model's configuration consists of: the signal, the separator's window, and the sizes of its network."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
+from ..errors import ModelError
+
+Normalization = Literal["song_peak", "window_level"]
+
+
+def check_ranges(config: object, **limits: tuple[float, float]) -> None:
+    """Checks that fields lie within (lowest, highest); of a field with several values, every one.
+
+    Raises:
+        ModelError: one does not.
+    """
+    for name, (lowest, highest) in limits.items():
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not lowest <= number <= highest:
+                raise ModelError(f"{name} must be between {lowest} and {highest}, got {value}")
+
+
+def check_levels(widths: tuple[int, ...], features: int) -> None:
+    """Checks that a U-Net has levels, and that frequency can be halved from each to the next.
+
+    Raises:
+        ModelError: it has none, or cannot.
+    """
+    if not widths or features % (1 << (len(widths) - 1)):
+        raise ModelError(f"{features} positions along frequency cannot be halved for each of {len(widths)} levels")
+
 
 @dataclass(frozen=True)
-class SpectrogramConfig:
-    """Signal conventions of a model.
+class SignalConfig:
+    """The audio and the spectrogram that a model reads.
 
     Attributes:
         n_fft: samples in an analysis window (periodic Hann, centred).
         hop_length: samples from one frame to the next.
         sample_rate: Hz.
-        in_channels: audio channels.
+        channels: audio channels.
         normalization: what magnitudes are divided by before the network reads them. ``"song_peak"``: the largest of the
             song, as the original research code does. ``"window_level"``: the :func:`window_level` of what the network
             sees at once, so that one pass over the song is enough and one glitch does not rule it.
-        window: frames kept of one pass of the network over a long song.
-        context: further real frames the network sees on each side of them.
-        dropout: probability of dropping an element of a residual branch during training.
+
+    Raises:
+        ModelError: a value is out of range.
     """
 
     n_fft: int = 2048
     hop_length: int = 1024
     sample_rate: int = 44_100
-    in_channels: int = 2
-    normalization: Literal["song_peak", "window_level"] = "song_peak"
-    window: int = 1024
-    context: int = 512
-    dropout: float = 0.1
+    channels: int = 2
+    normalization: Normalization = "song_peak"
+
+    def __post_init__(self) -> None:
+        check_ranges(self, n_fft=(16, 1 << 16), sample_rate=(1000, 768_000), channels=(1, 8))
+        check_ranges(self, hop_length=(1, self.n_fft))
+        if self.n_fft % 2 or self.normalization not in get_args(Normalization):
+            raise ModelError(f"n_fft must be even and normalization one of {get_args(Normalization)}, got {self}")
 
     @property
     def features(self) -> int:
         """Frequency bins the network sees: the Nyquist bin is left out."""
         return self.n_fft // 2
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """How much of a long song the separator shows the network at once, unless the user asks for something else.
+
+    Attributes:
+        frames: kept of one pass of the network.
+        context: further real frames the network sees on each side of them.
+
+    Raises:
+        ModelError: a value is out of range.
+    """
+
+    frames: int = 1024
+    context: int = 512
+
+    def __post_init__(self) -> None:
+        check_ranges(self, frames=(1, 1 << 16), context=(0, 1 << 16))
+
+
+@dataclass(frozen=True)
+class MaskModelConfig:
+    """Base of the families' configurations, which add the sizes of their networks.
+
+    Attributes:
+        signal: what the model reads.
+        window: how the separator cuts songs for it.
+        dropout: probability of dropping an element of a residual branch during training.
+    """
+
+    signal: SignalConfig = SignalConfig()
+    window: WindowConfig = WindowConfig()
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, dropout=(0, 1))
 
 
 def window_level(magnitudes: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from ..layers import (
     ResBlock,
     ResidualScores,
 )
-from .config import SpectrogramConfig
+from .config import SignalConfig, check_levels, check_ranges
 
 
 @dataclass(frozen=True)
-class DiscriminatorConfig(SpectrogramConfig):
+class DiscriminatorConfig:
     """The meaning of the attributes is that of :class:`AsymUNetMCTConfig`; the last level's bins are the bands."""
 
     widths: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
@@ -26,6 +26,13 @@ class DiscriminatorConfig(SpectrogramConfig):
     expansion: float = 2.0
     latent_layers: int = 1
     latent_expansion: int = 2
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1024))
+        check_ranges(self, latent_layers=(0, 256), latent_expansion=(1, 1024), dropout=(0, 1))
+        if len(self.attention_maps) != len(self.widths) - 1:
+            raise ModelError(f"attention_maps needs {len(self.widths) - 1} numbers, got {self.attention_maps}")
 
 
 class FrameDiscriminator(nn.Module):
@@ -37,20 +44,16 @@ class FrameDiscriminator(nn.Module):
     Shapes: two of (batch, in_channels, n_fft / 2, time) → (batch, bands, time).
     """
 
-    def __init__(self, config: DiscriminatorConfig):
+    def __init__(self, config: DiscriminatorConfig, signal: SignalConfig):
         super().__init__()
+        check_levels(config.widths, signal.features)
         self.config = config
         levels = len(config.widths) - 1
-        if len(config.attention_maps) != levels or config.features % 2**levels:
-            raise ValueError(
-                f"{levels + 1} widths need {levels} attention_maps and bins that can be halved {levels} times, got "
-                f"{config.attention_maps} and {config.features} bins"
-            )
         self.encoders = nn.ModuleList()
         self.encoder_transformers = nn.ModuleList()
-        width = 2 * config.in_channels
+        width = 2 * signal.channels
         for level, (out, maps) in enumerate(zip(config.widths, (*config.attention_maps, 0), strict=True)):
-            above, bins = config.features >> max(level - 1, 0), config.features >> level
+            above, bins = signal.features >> max(level - 1, 0), signal.features >> level
             stride = (2, 1) if level else (1, 1)
             self.encoders.append(ResBlock(width, out, above, MultichannelLayerNorm(width, above), stride=stride))
             if level < levels:

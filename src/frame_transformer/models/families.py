@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 
-from torch import nn
-
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
-from .config import SpectrogramConfig
+from .config import MaskModelConfig
+from .mask_model import MaskModel
 from .v1 import V1, V1Config
 from .v2b import V2b, V2bConfig
 from .v3 import V3, V3Config
 
-FAMILIES: dict[str, tuple[type[SpectrogramConfig], Callable[..., nn.Module]]] = {
+FAMILIES: dict[str, tuple[type[MaskModelConfig], Callable[..., MaskModel]]] = {
     "asym_unet_mct": (AsymUNetMCTConfig, AsymUNetMCT),
     "v1": (V1Config, V1),
     "v2b": (V2bConfig, V2b),
@@ -18,11 +17,11 @@ FAMILIES: dict[str, tuple[type[SpectrogramConfig], Callable[..., nn.Module]]] = 
 }
 
 
-def family_of(config: SpectrogramConfig) -> str:
+def family_of(config: MaskModelConfig) -> str:
     """The published name of the family a configuration belongs to."""
     return next(name for name, (config_class, _) in FAMILIES.items() if type(config) is config_class)
 
 
-def create_model(config: SpectrogramConfig) -> nn.Module:
+def create_model(config: MaskModelConfig) -> MaskModel:
     """A model with fresh weights for a configuration of any family."""
     return FAMILIES[family_of(config)][1](config)

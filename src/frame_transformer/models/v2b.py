@@ -15,40 +15,43 @@ from ..layers import (
     ResBlock,
     ResidualScores,
 )
-from .config import SpectrogramConfig
-from .v1 import LADDER
+from .config import MaskModelConfig, check_levels, check_ranges
+from .mask_model import MaskModel
 
 # The two deepest levels have so few bins that a linear layer over all of them is cheaper than a convolution.
 LINEAR_LEVELS = (4, 5)
 
 
 @dataclass(frozen=True)
-class V2bConfig(SpectrogramConfig):
+class V2bConfig(MaskModelConfig):
     """The defaults are the published checkpoint: 255.8 M parameters.
 
     Attributes:
-        channels: channels of the first level; the others have 2, 4, 6, 8, 10 times as many.
+        widths: channels of each level.
         attention_maps: maps of every transformer. heads: attention heads per map.
         expansion: factor of the feed-forward's hidden maps.
     """
 
-    channels: int = 8
+    widths: tuple[int, ...] = (8, 16, 32, 48, 64, 80)
     attention_maps: int = 12
     heads: int = 8
     expansion: int = 6
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, widths=(1, 4096), attention_maps=(1, 256), heads=(1, 1024), expansion=(1, 1024))
+        check_levels(self.widths, self.signal.features)
 
-class V2b(nn.Module):
-    """Magnitudes over the song's maximum in, logits of the instrumental mask out.
 
-    Shapes: (batch, in_channels, n_fft / 2, time) → the same.
-    """
+class V2b(MaskModel):
+    """See :class:`MaskModel` for the shapes."""
 
-    def __init__(self, config: V2bConfig | None = None):
-        super().__init__()
-        self.config = config = config or V2bConfig()
-        features, maps = config.features, config.attention_maps
-        widths = [config.channels * m for m in LADDER]
+    config: V2bConfig
+
+    def __init__(self, config: V2bConfig):
+        super().__init__(config)
+        features, maps = config.signal.features, config.attention_maps
+        widths = config.widths
 
         def arguments(width: int, bins: int) -> tuple[Any, ...]:
             return width, maps, bins, config.heads, config.expansion, "convolution", config.dropout
@@ -57,13 +60,13 @@ class V2b(nn.Module):
             norm = MultichannelLayerNorm(width, bins)
             return ResBlock(width, out, bins, norm, stride=stride, linear=level in LINEAR_LEVELS)
 
-        self.positional_embedding = ConvolutionalEmbedding(config.in_channels, features)
-        self.input_transformer = EncoderBlock(*arguments(config.in_channels + 1, features))
+        self.positional_embedding = ConvolutionalEmbedding(config.signal.channels, features)
+        self.input_transformer = EncoderBlock(*arguments(config.signal.channels + 1, features))
         self.encoders = nn.ModuleList()
         self.encoder_transformers = nn.ModuleList()
         self.decoders = nn.ModuleList()
         self.decoder_transformers = nn.ModuleList()
-        width = config.in_channels + 1 + maps
+        width = config.signal.channels + 1 + maps
         for level, out in enumerate(widths):
             above = features >> max(level - 1, 0)
             self.encoders.append(body(width, out, above, level, (2, 1) if level else (1, 1)))
@@ -74,9 +77,11 @@ class V2b(nn.Module):
             self.decoders.append(FrameDecoder(body(width + out + maps, out, bins, level)))
             self.decoder_transformers.append(DecoderBlock(*arguments(out, bins)))
             width = out + maps
-        self.out = nn.Conv2d(width, config.in_channels, 1, bias=False)
+        self.out = nn.Conv2d(width, config.signal.channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        self.check_shape(magnitudes)
+        x = magnitudes
         x = torch.cat((x, self.positional_embedding(x)), dim=1)
         h, scores = self.input_transformer(x)
         x = torch.cat((x, h), dim=1)

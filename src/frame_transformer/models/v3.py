@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import ConvolutionalEmbedding, EncoderBlock, MultichannelLayerNorm, ResidualScores, SquaredReLU
-from .config import SpectrogramConfig
+from .config import MaskModelConfig, check_ranges
+from .mask_model import MaskModel
 
 
 @dataclass(frozen=True)
-class V3Config(SpectrogramConfig):
+class V3Config(MaskModelConfig):
     """The defaults are the configuration of the research code: 403.3 M parameters, weights never published.
 
     Attributes:
@@ -23,18 +24,20 @@ class V3Config(SpectrogramConfig):
     expansion: int = 4
     layers: int = 12
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ranges(self, channels=(1, 256), heads=(1, 1024), expansion=(1, 1024), layers=(0, 256))
 
-class V3(nn.Module):
-    """Magnitudes over the song's maximum in, logits of the instrumental mask out.
 
-    Shapes: (batch, in_channels, n_fft / 2, time) → the same.
-    """
+class V3(MaskModel):
+    """See :class:`MaskModel` for the shapes."""
 
-    def __init__(self, config: V3Config | None = None):
-        super().__init__()
-        self.config = config = config or V3Config()
-        width, channels, features = config.in_channels + 1, config.channels, config.features
-        self.positional_embedding = ConvolutionalEmbedding(config.in_channels, features, sinusoidal=False)
+    config: V3Config
+
+    def __init__(self, config: V3Config):
+        super().__init__(config)
+        width, channels, features = config.signal.channels + 1, config.channels, config.signal.features
+        self.positional_embedding = ConvolutionalEmbedding(config.signal.channels, features, sinusoidal=False)
         self.norm = MultichannelLayerNorm(width, features)
         self.conv1 = nn.Conv2d(width, 2 * channels, 3, padding=1)
         self.conv2 = nn.Conv2d(2 * channels, channels, 3, padding=1)
@@ -44,9 +47,11 @@ class V3(nn.Module):
             EncoderBlock(None, channels, features, config.heads, config.expansion, "convolution", config.dropout)
             for _ in range(config.layers)
         )
-        self.out = nn.Conv2d(channels, config.in_channels, 1)
+        self.out = nn.Conv2d(channels, config.signal.channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        self.check_shape(magnitudes)
+        x = magnitudes
         x = torch.cat((x, self.positional_embedding(x)), dim=1)
         h = self.identity(x) + self.conv2(self.activation(self.conv1(self.norm(x))))
         scores = ResidualScores(in_place=True)

@@ -40,8 +40,8 @@ class VocalsMeter:
 
     def __call__(self, samples: np.ndarray, sample_rate: int = 44100) -> float:
         """The level in dB, at most about 0, of float32 (channels, samples); -120 where there is only silence."""
-        config = self.separator.config
-        length = round((self.separator.window - 1) * config.hop_length * sample_rate / config.sample_rate)
+        signal = self.separator.config.signal
+        length = round((self.separator.window - 1) * signal.hop_length * sample_rate / signal.sample_rate)
         powers = [
             self._powers(samples[:, start : start + length], sample_rate) for start in self._starts(samples, length)
         ]

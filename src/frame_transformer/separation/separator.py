@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
 from ..checkpoints import OnnxModel, load_model
 from ..errors import AudioError, OptionError
-from ..models import window_level
+from ..models import MaskModel, window_level
 from .ensembles import join_masks
 from .options import DTYPES, Model, SeparationOptions
 from .residue import clear_residue
@@ -144,15 +144,13 @@ class Separator:
         if self.device.type == "cpu":
             keep_freed_memory()
         self.models = [_load(item, self.options, download).to(self.device).eval() for item in self.options.models]
-        self.config: Any = self.models[0].config  # nn.Module types its attributes as modules
-        config: Any = self.config
-        signal = ("n_fft", "hop_length", "sample_rate", "in_channels", "normalization")
-        if any(getattr(other.config, key) != getattr(config, key) for other in self.models for key in signal):
+        self.config = config = self.models[0].config
+        if any(other.config.signal != config.signal for other in self.models):
             raise OptionError("models of an ensemble must read the same spectrogram (n_fft, hop_length, sample_rate)")
         weights = self.options.weights or [1.0] * len(self.models)
         self.weights = torch.tensor(weights, dtype=torch.float32, device=self.device)
-        self.window: int = config.window if self.options.window is None else self.options.window
-        self.context: int = config.context if self.options.context is None else self.options.context
+        self.window: int = config.window.frames if self.options.window is None else self.options.window
+        self.context: int = config.window.context if self.options.context is None else self.options.context
         if self.options.tta and self.context < 2:
             raise OptionError(
                 "test-time averaging moves the window within its context: it needs a context of 2 or more"
@@ -216,7 +214,7 @@ class Separator:
         return torch.stack(masks).mean(dim=0) if self.options.tta else masks[0]
 
 
-def _load(model: Model, options: SeparationOptions, download: Callable[[str, int, int], None] | None) -> nn.Module:
+def _load(model: Model, options: SeparationOptions, download: Callable[[str, int, int], None] | None) -> MaskModel:
     if isinstance(model, nn.Module):
         label, loaded = type(model).__name__, model
     else:
@@ -261,7 +259,7 @@ class StemStream:
                 raise AudioError("the array holds NaN or infinite samples")
             self._blocks = _ArrayBlocks(samples)
             self.channels = len(samples)
-            self.sample_rate = sample_rate or separator.config.sample_rate
+            self.sample_rate = sample_rate or separator.config.signal.sample_rate
         else:
             self._blocks = AudioReader(source, stream=separator.options.stream or 0)
             self.channels, self.sample_rate = self._blocks.info.channels, self._blocks.info.sample_rate
@@ -276,7 +274,7 @@ class StemStream:
 
     def _spectra(self, stft: StreamingSTFT, record: Callable[[np.ndarray], None]) -> Iterator[Tensor]:
         """The spectrogram in pieces (pairs · 2, n_fft / 2 + 1, frames); ``record`` sees the blocks they came from."""
-        rate = self.separator.config.sample_rate
+        rate = self.separator.config.signal.sample_rate
         resampler = Resampler(self.sample_rate, rate, self.channels)
         for block in self._blocks:
             record(block)
@@ -296,15 +294,15 @@ class StemStream:
             if self.progress is not None:
                 self.progress(0, total)
 
-        first = StreamingSTFT(config.n_fft, config.hop_length)
+        first = StreamingSTFT(config.signal.n_fft, config.signal.hop_length)
         for spectrum in self._spectra(first, count):
             if spectrum.shape[2]:
                 peak = torch.maximum(peak, spectrum[:, :-1].abs().amax((1, 2)).view(-1, 2).amax(1))
 
-        istft = StreamingISTFT(config.n_fft, config.hop_length)
-        back = Resampler(config.sample_rate, self.sample_rate, self.channels)
+        istft = StreamingISTFT(config.signal.n_fft, config.signal.hop_length)
+        back = Resampler(config.signal.sample_rate, self.sample_rate, self.channels)
         mixture = _Fifo(self.channels)
-        second = StreamingSTFT(config.n_fft, config.hop_length)
+        second = StreamingSTFT(config.signal.n_fft, config.signal.hop_length)
         windows = self._windows(self._spectra(second, mixture.push), peak, first.song_frames)
         done = 0
         for spectrum, mask in self._smoothed(self._vocal_masks(windows, first.song_frames)):
@@ -353,7 +351,7 @@ class StemStream:
             low, high = start - context, start + window + context
             real = pending[:, :-1, max(low, origin) - origin : min(high, song_frames) - origin].abs()
             magnitudes = real.unflatten(0, (-1, 2))
-            if separator.config.normalization == "window_level":
+            if separator.config.signal.normalization == "window_level":
                 magnitudes = magnitudes / window_level(magnitudes)
             else:
                 magnitudes = magnitudes * scale
@@ -398,7 +396,7 @@ class StemStream:
     def _smoothed(self, pieces: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         if not self.separator.options.smoothing:
             return pieces
-        rate = self.separator.config.sample_rate / self.separator.config.hop_length
+        rate = self.separator.config.signal.sample_rate / self.separator.config.signal.hop_length
         return clear_residue(
             pieces, self.separator.options.smoothing, round(QUIET_SECONDS * rate), round(FADE_SECONDS * rate / 2)
         )

@@ -41,17 +41,14 @@ class Adversarial(Supervised):
     ):
         """
         Args:
-            discriminator: its configuration; the spectrogram is the network's.
+            discriminator: its sizes.
             discriminator_weights: a model file of an earlier stage, whose encoder it starts from.
             discriminator_learning_rate: over the generator's.
             accuracy_weight: of the supervised loss, against 1 for the adversarial one.
             discriminator_steps_ahead: steps at the beginning in which only the supervised loss teaches the generator.
         """
         super().__init__(*args, **kwargs)
-        network = self.network
-        if (discriminator.n_fft, discriminator.in_channels) != (network.n_fft, network.in_channels):
-            raise ValueError("discriminator and network must have the same n_fft and in_channels")
-        self.discriminator = FrameDiscriminator(discriminator)
+        self.discriminator = FrameDiscriminator(discriminator, self.network.signal)
         if discriminator_weights is not None:
             self.discriminator.copy_encoder(load_model(discriminator_weights))
         self.discriminator_learning_rate = discriminator_learning_rate

@@ -43,23 +43,24 @@ class Excerpts(Callback):
         stems: dict[str, Tensor] | None = getattr(stage, "excerpt", None)
         if stems is None or not trainer.is_global_zero:
             return
-        config: Any = stage.network
-        picture = spectrogram_picture(stems, config.n_fft, config.hop_length)
+        network: Any = stage.network
+        signal = network.signal
+        picture = spectrogram_picture(stems, signal.n_fft, signal.hop_length)
         folder = Path(trainer.default_root_dir) / "excerpts"
         folder.mkdir(exist_ok=True)
         step = trainer.global_step
         Image.fromarray(picture).save(folder / f"step-{step:08d}.png")
         for name, stem in stems.items():
-            with AudioWriter(folder / f"step-{step:08d}-{name}.flac", config.sample_rate, len(stem)) as writer:
+            with AudioWriter(folder / f"step-{step:08d}-{name}.flac", signal.sample_rate, len(stem)) as writer:
                 writer.write(stem.cpu().numpy())
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("excerpt", picture, step, dataformats="HWC")
                 for name, stem in stems.items():
                     sound = stem.mean(dim=0, keepdim=True).clamp(-1, 1)
-                    logger.experiment.add_audio(f"excerpt/{name}", sound, step, config.sample_rate)
+                    logger.experiment.add_audio(f"excerpt/{name}", sound, step, signal.sample_rate)
             elif isinstance(logger, WandbLogger):
                 logger.log_image("excerpt", [picture], step)
                 for name, stem in stems.items():
                     samples = stem.T.cpu().numpy()
-                    logger.log_audio(f"excerpt/{name}", [samples], step, sample_rate=[config.sample_rate])
+                    logger.log_audio(f"excerpt/{name}", [samples], step, sample_rate=[signal.sample_rate])

@@ -51,10 +51,10 @@ class ScheduledData(TrainingData):
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
-        config = self.trainer.lightning_module.network
+        signal = self.trainer.lightning_module.network.signal
         self.task = self.trainer.lightning_module.task
-        self.voxaug = replace(self.voxaug, n_fft=config.n_fft, hop_length=config.hop_length)
-        self.hop_length = config.hop_length
+        self.voxaug = replace(self.voxaug, n_fft=signal.n_fft, hop_length=signal.hop_length)
+        self.hop_length = signal.hop_length
 
     def train_dataloader(self) -> DataLoader:
         if not self._resumed:

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 from ..errors import DataError, TrainingError
-from ..models import SpectrogramConfig
+from ..models import MaskModelConfig
 from .callbacks import Excerpts
 from .checkpoint import AtomicCheckpointIO, Checkpoints, to_resume
 from .datamodule import ScheduledData
@@ -103,7 +103,7 @@ def parse(arguments: list[str]) -> TrainCLI:
     for message in NO_NEWS:
         warnings.filterwarnings("ignore", message)
     register()
-    set_parsing_settings(subclasses_enabled=[SpectrogramConfig])
+    set_parsing_settings(subclasses_enabled=[MaskModelConfig])
     return TrainCLI(
         Stage,
         ScheduledData,

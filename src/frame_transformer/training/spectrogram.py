@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..models import SpectrogramConfig
+from ..models import SignalConfig
 
 # A silent crop is divided by this instead of by its maximum.
 SILENCE = 1e-6
@@ -14,10 +14,10 @@ class Spectrogram(nn.Module):
 
     window: Tensor
 
-    def __init__(self, config: SpectrogramConfig):
+    def __init__(self, signal: SignalConfig):
         super().__init__()
-        self.n_fft, self.hop_length = config.n_fft, config.hop_length
-        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        self.n_fft, self.hop_length = signal.n_fft, signal.hop_length
+        self.register_buffer("window", torch.hann_window(signal.n_fft), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (batch, channels, samples) → complex64 (batch, channels, n_fft / 2 + 1, 1 + samples // hop)."""

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints import load_model, save_model
 from ..errors import TrainingError
-from ..models import SpectrogramConfig, create_model
+from ..models import MaskModelConfig, create_model
 from .muon import split_kernels
 from .schedule import warmup_polynomial
 from .sharding import shard
@@ -46,7 +46,7 @@ class Stage(lightning.LightningModule):
 
     def __init__(
         self,
-        network: SpectrogramConfig,
+        network: MaskModelConfig,
         initial_weights: str | None = None,
         optimizer: OptimizerFactory = adam_w,
         warmup_steps: int = 500,
@@ -73,7 +73,7 @@ class Stage(lightning.LightningModule):
         self.optimizer_factory = optimizer
         self.warmup_steps, self.decay_power, self.final_learning_rate = warmup_steps, decay_power, final_learning_rate
         self.gain = gain
-        self.spectrogram = Spectrogram(network)
+        self.spectrogram = Spectrogram(network.signal)
         self.model = create_model(network)
         if initial_weights is not None:
             copy_weights(self.model, initial_weights)

@@ -25,11 +25,11 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
-from torch import nn
 
 from ..audio import FORMATS, probe
 from ..checkpoints import list_models, load_model
 from ..errors import FrameTransformerError, ModelError, OptionError
+from ..models import MaskModel
 from ..separation import OutputOptions, Separator, separate_file
 from .tracks import write_samples
 from .visits import Cancelled, Song, Visit, Visits
@@ -119,9 +119,9 @@ class _Separations:
             raise OptionError("two of the models have the same name: rename one of the files")
         self._threads = max(1, torch.get_num_threads() // options.jobs)
         self._loading = threading.Lock()
-        self._loaded: dict[str, nn.Module] = {}
+        self._loaded: dict[str, MaskModel] = {}
 
-    def _load(self, names: Sequence[str], song: Song, progress: gr.Progress) -> list[nn.Module]:
+    def _load(self, names: Sequence[str], song: Song, progress: gr.Progress) -> list[MaskModel]:
         def report(done: int, total: int) -> None:
             song.check()
             progress((done, total), desc="downloading the model")
