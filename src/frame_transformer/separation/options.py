@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from torch import nn
 
 from ..audio import find_codec
 from ..errors import OptionError
@@ -69,7 +70,7 @@ class SeparationOptions:
     stream: int | None = None
 
     def __post_init__(self) -> None:
-        single = isinstance(self.models, str | os.PathLike | MaskModel)
+        single = isinstance(self.models, str | os.PathLike | nn.Module)
         self._set(models=(self.models,) if single else tuple(self.models))
         self._set(dtype=str(self.dtype).removeprefix("torch."), weights=self.weights and tuple(self.weights))
         if not self.models:
@@ -107,7 +108,7 @@ class SeparationOptions:
     def model_name(self) -> str:
         """What the outputs call the models: their names or file names without suffix, joined by ``+``."""
         return "+".join(
-            type(model).__name__ if isinstance(model, MaskModel) else Path(model).stem for model in self.models
+            type(model).__name__ if isinstance(model, nn.Module) else Path(model).stem for model in self.models
         )
 
 
