@@ -68,6 +68,9 @@ def separate(
     stream: Annotated[
         int | None, typer.Option(min=0, help="Audio stream of files that hold several, from 0; the default one.")
     ] = None,
+    fill_gaps: Annotated[
+        bool, typer.Option("--fill-gaps/--close-gaps", help="Silence where sound is missing, or nothing.")
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what is already there.")] = False,
     cluster: Annotated[
         str | None, typer.Option(help="Work on a Ray cluster: auto or its address; see docs/cluster.md.")
@@ -118,6 +121,7 @@ def separate(
         weights=_numbers(weights),
         engine=engine,  # type: ignore[arg-type]
         stream=stream,
+        fill_gaps=fill_gaps,
     )
     files = find_songs(songs) if cluster is None else []
     tracks = [] if cluster is None else find_tracks(songs)

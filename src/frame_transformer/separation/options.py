@@ -50,6 +50,8 @@ class SeparationOptions:
         ensemble: how several models are joined, see :class:`ModelEnsemble`. weights: of the models in a mean.
         engine: ``"torch"``, or ``"onnx"``: ONNX Runtime on the CPU, for files that :func:`export_model` wrote.
         stream: number (from 0) of the audio stream of files that hold several; None for the default one.
+        fill_gaps: put silence where a file's time stamps leave a gap, and before sound that starts after the picture;
+            False closes both up.
 
     Raises:
         OptionError: options out of range, or that do not fit together.
@@ -68,6 +70,7 @@ class SeparationOptions:
     weights: tuple[float, ...] | None = None
     engine: Engine = "torch"
     stream: int | None = None
+    fill_gaps: bool = True
 
     def __post_init__(self) -> None:
         single = isinstance(self.models, str | os.PathLike | nn.Module)

@@ -251,6 +251,7 @@ class StemStream:
         self._blocks: AudioReader | _ArrayBlocks
         self.tags: dict[str, str] = {}
         self.cover: bytes | None = None
+        self.bit_depth = "32f"  # what keeps the song's samples
         if isinstance(source, np.ndarray | Tensor):
             samples = np.asarray(source, dtype=np.float32)
             if samples.ndim != 2 or 0 in samples.shape:
@@ -261,9 +262,11 @@ class StemStream:
             self.channels = len(samples)
             self.sample_rate = sample_rate or separator.config.signal.sample_rate
         else:
-            self._blocks = AudioReader(source, stream=separator.options.stream or 0)
-            self.channels, self.sample_rate = self._blocks.info.channels, self._blocks.info.sample_rate
-            self.tags, self.cover = self._blocks.info.tags, self._blocks.cover
+            options = separator.options
+            self._blocks = AudioReader(source, stream=options.stream, fill_gaps=options.fill_gaps)
+            info = self._blocks.info
+            self.channels, self.sample_rate, self.bit_depth = info.channels, info.sample_rate, info.bit_depth
+            self.tags, self.cover = info.tags, self._blocks.cover
         pairs = CHANNEL_PAIRS.get(self.channels, tuple((i, i) for i in range(self.channels)))
         self._sides = [channel for pair in pairs for channel in pair]
 
