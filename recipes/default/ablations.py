@@ -19,7 +19,7 @@ from common import parser
 from torch import Tensor, nn
 
 from frame_transformer.data import CropConfig, Effect, PreparedSong, VoxAugConfig, read_prepared
-from frame_transformer.data.voxaug import NO_EFFECTS
+from frame_transformer.data.voxaug import NO_EFFECTS, NO_MIX_EFFECTS
 from frame_transformer.models import AsymUNetMCT, AsymUNetMCTConfig, SignalConfig, WindowConfig
 from frame_transformer.training.pretraining import Corruption, corrupt
 
@@ -86,7 +86,7 @@ VARIANTS = {
     "L1 of magnitudes alone": Variant(loss=magnitude_loss),
     "AdamW alone": Variant(muon=False),
     "no VoxAug effects": Variant(
-        voxaug=replace(step_5.VOXAUG, instrumental=NO_EFFECTS, vocals=NO_EFFECTS, speed=Effect(0.0))
+        voxaug=replace(step_5.VOXAUG, instrumental=NO_EFFECTS, vocals=NO_EFFECTS, mix=NO_MIX_EFFECTS, speed=Effect(0.0))
     ),
     "a third of the time pretraining": Variant(pretraining=1 / 3),
     "real voices only": Variant(songs=only_real_voices),

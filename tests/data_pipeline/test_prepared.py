@@ -29,6 +29,44 @@ def test_rms_table(catalogue):
     np.testing.assert_allclose(song.rms("vocals"), [0, 0, 0.2, 0.2, 0, 0], atol=0.01)
 
 
+def test_bandwidth_is_where_the_spectrum_ends(tmp_path):
+    """A low sample rate leaves an end; a steady fall, or treble that is only faint, does not."""
+    noise = np.random.default_rng(0).standard_normal((2, 4 * RATE)).astype("f4") * 0.1
+    spectrum, frequencies = np.fft.rfft(noise), np.fft.rfftfreq(4 * RATE, 1 / RATE)
+    responses = {
+        "full": np.ones_like(frequencies),
+        "cut": frequencies < 5500,
+        "dull": 10 ** (-frequencies / 200 / 20),  # -5 dB every kHz
+        "silent": np.zeros_like(frequencies),
+    }
+    for name, response in responses.items():
+        write(tmp_path / f"in/{name}.wav", np.fft.irfft(spectrum * response).astype("f4"))
+    prepare(discover({"vocals": [tmp_path / "in"]}), tmp_path / "out")
+    found = {song.name: song.bandwidth["vocals"] for song in read_prepared(tmp_path / "out")}
+    assert found["cut"] == pytest.approx(5500, abs=150)
+    assert {found[name] for name in ("full", "dull", "silent")} == {RATE / 2}
+
+
+def test_songs_of_an_earlier_version_get_their_bandwidth(tmp_path):
+    write(tmp_path / "in/a.wav", tone(300, 1))
+    songs = discover({"instrumentals": [tmp_path / "in"]})
+    prepare(songs, tmp_path / "out")
+    description = next((tmp_path / "out").rglob("song.json"))
+    content = json.loads(description.read_text())
+    description.write_text(json.dumps({key: value for key, value in content.items() if key != "bandwidth"}))
+    assert read_prepared(tmp_path / "out")[0].bandwidth == {}
+    assert prepare(songs, tmp_path / "out").up_to_date == ["a"]
+    assert json.loads(description.read_text()) == content
+
+
+def test_singer_is_the_folder_below_the_role(tmp_path):
+    for name in ("vocals/ann/a", "vocals/train/bob/b", "vocals/c", "validation/vocals/dan/d"):
+        write(tmp_path / f"{name}.wav", tone(300, 1))
+    folders = [tmp_path / "vocals", tmp_path / "validation/vocals"]
+    prepare(discover({"vocals": folders}), tmp_path / "out")
+    assert sorted(song.singer for song in read_prepared(tmp_path / "out")) == ["ann", "bob", "c", "dan"]
+
+
 def test_other_rates_and_mono(tmp_path):
     write(tmp_path / "in/low.wav", np.ascontiguousarray(tone(400, 2)[:1, ::2]), RATE // 2)
     prepare(discover({"instrumentals": [tmp_path / "in"]}), tmp_path / "out")

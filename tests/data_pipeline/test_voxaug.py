@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
@@ -16,7 +17,7 @@ from frame_transformer.data import (
     vocal_presence,
     without_effects,
 )
-from frame_transformer.data.voxaug import StemEffects
+from frame_transformer.data.voxaug import MixEffects, StemEffects
 
 from .conftest import RATE
 
@@ -40,9 +41,13 @@ def everything(probability: float) -> VoxAugConfig:
         )
 
     config = VoxAugConfig()
+    mix = replace(
+        config.mix,
+        **{f.name: replace(getattr(config.mix, f.name), probability=probability) for f in fields(MixEffects)},
+    )
     names = ("speed", "time_stretch", "pitch_shift")
     times = {name: replace(getattr(config, name), probability=probability) for name in names}
-    return replace(config, instrumental=stem(config.instrumental), vocals=stem(config.vocals), **times)
+    return replace(config, instrumental=stem(config.instrumental), vocals=stem(config.vocals), mix=mix, **times)
 
 
 def test_batch(catalogue):
@@ -91,6 +96,57 @@ def test_every_effect_is_applied(catalogue, name):
     assert not voxaug(crops)["instrumental"].any()
 
 
+@pytest.mark.parametrize("name", [field.name for field in fields(MixEffects)])
+def test_every_mix_effect_is_applied(catalogue, name):
+    """Switched on alone it changes both stems; without it (validation) nothing does."""
+    effect = replace(getattr(MixEffects(), name), probability=1.0)
+    plain, voxaug = VoxAug(SAMPLES, PLAIN), VoxAug(SAMPLES, replace(PLAIN, mix=replace(PLAIN.mix, **{name: effect})))
+    crops = batch_of(catalogue, plain, range(4), CropConfig(0.0, 0.0, 1.0, 1.0))
+    changed, before = voxaug(crops), plain(crops)
+    for stem in ("instrumental", "vocals"):
+        assert not torch.allclose(changed[stem], before[stem], atol=1e-4)
+    torch.testing.assert_close(changed["mixture"], changed["instrumental"] + changed["vocals"], atol=1e-5, rtol=0)
+
+
+def test_backing_singers_are_heard_at_their_level(catalogue):
+    """Each backing voice adds to the vocals, so many dB below the first."""
+    config = replace(PLAIN, backing_level=(-9.0, -9.0), mixture_level=(-20.0, -20.0))
+    voxaug = VoxAug(SAMPLES, config)
+    crops = batch_of(catalogue, voxaug, range(6), CropConfig(0.0, 0.0, 0.0, 1.0, backing=0.0))
+    noise = np.random.default_rng(0).standard_normal((6, 2, 2, SAMPLES)) * 1000
+    crops["backing"] = torch.from_numpy(noise.astype(np.int16))
+    crops["vocals"] = torch.from_numpy(noise[:, 1].astype(np.int16)).flip(-1)
+    alone = voxaug(crops)["vocals"].square().mean(dim=(1, 2))
+    crops["singers"] = torch.tensor([1, 1, 2, 2, 3, 3])
+    together = voxaug(crops)["vocals"].square().mean(dim=(1, 2))
+    added = 10 ** (-9 / 10)
+    torch.testing.assert_close(
+        together / alone, torch.tensor([1.0, 1.0, *[1 + added] * 2, *[1 + 2 * added] * 2]), rtol=0.02, atol=0
+    )
+    crops["backing_gap"] += 6.0  # the songs of the backing singers are quieter than that of the first
+    louder = voxaug(crops)["vocals"].square().mean(dim=(1, 2))
+    torch.testing.assert_close((louder / alone)[2:4], torch.full((2,), 1 + added * 10**0.6), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize(("place", "speed"), [(0, 1.0), (1, 1.0), (1, 1.2), (2, 1.0)])
+def test_a_part_without_treble_limits_the_whole_mix(catalogue, place, speed):
+    """At the frequency where that part ends, faster or slower as it plays; both stems alike."""
+    config = replace(PLAIN, speed=Effect(1.0, ((speed, speed),)))
+    voxaug = VoxAug(SAMPLES, config)
+    crops = batch_of(catalogue, voxaug, range(3), CropConfig(0.0, 0.0, 0.0, 1.0, backing=1.0))
+    noise = np.random.default_rng(0).standard_normal((4, 3, 2, voxaug.read_samples)) * 3000
+    crops["instrumental"], crops["vocals"] = torch.from_numpy(noise[:2].astype(np.int16))
+    full = voxaug(crops)
+    crops["bandwidth"][0, place] = 5000.0
+    crops["bandwidth"][1, place] = config.full_bandwidth + 1
+    limited = voxaug(crops)
+    assert torch.equal(limited["mixture"][1:], full["mixture"][1:])
+    for stem in ("instrumental", "vocals", "mixture"):
+        power = torch.fft.rfft(limited[stem][0]).abs().square().sum(dim=0)
+        ends = torch.nonzero(power > 1e-6 * power.max()).max() * RATE / SAMPLES
+        assert float(ends) == pytest.approx(5000 * speed, rel=0.01)
+
+
 @pytest.mark.parametrize("name", ["speed", "time_stretch", "pitch_shift"])
 def test_aligned_stems_keep_in_time(catalogue, name):
     """Stems of one song get the same tempo and pitch: made equal before, they are equal after."""
@@ -110,7 +166,7 @@ def test_vocals_level(catalogue):
     config = replace(PLAIN, vocals_level=(-9.0, -9.0), mixture_level=(-20.0, -20.0))
     samples = 6 * RATE
     voxaug = VoxAug(samples, config)
-    batch = voxaug(batch_of(catalogue, voxaug, range(4), CropConfig(0.0, 0.0, 0.0)))
+    batch = voxaug(batch_of(catalogue, voxaug, range(4), CropConfig(0.0, 0.0, 0.0, backing=0.0)))
     loud = batch["vocals"][..., 2 * RATE : 4 * RATE].square().mean().sqrt()
     ratio = 20 * torch.log10(loud / batch["instrumental"].square().mean().sqrt())
     assert float(ratio) == pytest.approx(-9, abs=0.3)

@@ -1,7 +1,9 @@
 """Augmentations as batched torch operations on `(batch, channels, samples)`.
 
 An effect takes the audio, one tensor `(batch,)` for each range of its `Effect`, and a `Noise` source; it returns audio
-of the same shape. `retime` changes the length and works crop by crop. Whether and how strongly they apply is VoxAug's.
+of the same shape. Effects on a whole mix take its stems, `(batch, stems, channels, samples)`, and do the same linear
+operation to each, so that the stems still add up to the mixture. `retime` changes the length and works crop by crop.
+Whether and how strongly they apply is VoxAug's.
 """
 
 import math
@@ -21,6 +23,8 @@ STFT_SIZE = 2048
 STFT_HOP = 512
 MARGIN = 512
 LONGEST_REVERB = 4 * SAMPLE_RATE
+SHORTEST_SLICE = SAMPLE_RATE // 20
+INTERVALS = (-12, -9, -8, -5, -4, -3, 3, 4, 5, 7, 8, 9, 12)
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,13 @@ def width(x: Tensor, factor: Tensor, noise: Noise) -> Tensor:
 def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
     """A smooth random frequency response: 10 points from 20 Hz to Nyquist, normal with ``depth`` dB, on a log axis."""
     points = 10
-    samples = x.shape[-1]
     curve = noise.normal(points) * depth[:, None]
-    frequencies = torch.arange(samples // 2 + 1, device=x.device) * (SAMPLE_RATE / samples)
+    frequencies = _frequencies(x, x.shape[-1])
     position = (frequencies.clamp_min(20) / 20).log() / math.log(SAMPLE_RATE / 2 / 20) * (points - 1)
     left = position.long().clamp_max(points - 2)
     weight = (1 - torch.cos(math.pi * (position - left))) / 2  # raised cosine: no corners in the response
     response = curve[:, left] * (1 - weight) + curve[:, left + 1] * weight
-    return torch.fft.irfft(torch.fft.rfft(x) * amplitude(response)[:, None], n=samples)
+    return _filtered(x, amplitude(response))
 
 
 def reverb(x: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
@@ -107,16 +110,100 @@ def reverb(x: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
 
     Polack's stochastic model of late reverberation; the two channels get independent tails, cut off after 4 s.
     """
-    samples = x.shape[-1]
-    length = min(int(float(seconds.max()) * SAMPLE_RATE), LONGEST_REVERB)
-    time = torch.arange(length, device=x.device) / SAMPLE_RATE
-    # Always the longest noise: another length would be other noise, and the length depends on the batch.
-    tail = noise.normal(x.shape[1], LONGEST_REVERB)[..., :length] * torch.exp(
-        -math.log(1000) * time / seconds[:, None, None]
+    return room(x[:, None], seconds, wet, noise)[:, 0]
+
+
+def chop(x: Tensor, tempo: Tensor, noise: Noise) -> Tensor:
+    """Cuts the sound into eighths or sixteenths at ``tempo`` (beats per minute), as samplers do.
+
+    Slices repeat the one before (0.35), play backwards (0.2) or are silent (0.15); cuts are faded over 3 ms.
+    """
+    samples, fade = x.shape[-1], SAMPLE_RATE * 3 // 1000
+    slices = samples // SHORTEST_SLICE + 1
+    repeated, backwards, silent, sixteenth = noise.uniform(4, slices + 1).unbind(1)
+    parts = torch.where(sixteenth[:, 0] < 0.5, 4, 2)
+    length = (SAMPLE_RATE * 60 / tempo / parts).long().clamp_min(SHORTEST_SLICE)[:, None]
+    number = torch.arange(slices + 1, device=x.device)
+    source = torch.where(repeated < 0.35, 0, number).cummax(dim=1).values
+    backwards, silent = (backwards < 0.2).gather(1, source), silent < 0.15
+    plain = ~(backwards | silent)
+    joined = plain[:, 1:] & plain[:, :-1] & (source[:, 1:] == source[:, :-1] + 1)
+    edge = torch.ones_like(plain[:, :1])
+    starts_cut, ends_cut = torch.cat([~edge, ~joined], 1), torch.cat([~joined, edge], 1)
+
+    time = torch.arange(samples, device=x.device).expand(len(x), -1)
+    slice_, offset = time // length, time % length
+    from_end = length - 1 - offset
+    index = source.gather(1, slice_) * length + torch.where(backwards.gather(1, slice_), from_end, offset)
+    gain = torch.where(starts_cut.gather(1, slice_), offset, fade).minimum(
+        torch.where(ends_cut.gather(1, slice_), from_end, fade)
     )
-    size = fast_length(samples + length)
-    wet_signal = torch.fft.irfft(torch.fft.rfft(x, n=size) * torch.fft.rfft(tail, n=size), n=size)[..., :samples]
-    return keep_level(x + keep_level(wet_signal, x) * amplitude(wet)[:, None, None], x)
+    gain = (gain / fade).clamp_max(1) * ~silent.gather(1, slice_)
+    return x.gather(2, index.clamp_max(samples - 1)[:, None].expand_as(x)) * gain[:, None]
+
+
+def telephone(x: Tensor, low: Tensor, high: Tensor, noise: Noise) -> Tensor:
+    """Leaves the band from ``low`` to ``high`` (Hz), 24 dB an octave beyond it, at the level of the whole."""
+    return keep_level(_filtered(x, _band(x, low, high, order=8)), x)
+
+
+def harmony(x: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
+    """Adds the same voice a third, fourth, fifth, sixth or octave higher or lower, ``decibels`` above the original.
+
+    It comes from the middle of the original and is placed anywhere between left and right.
+    """
+    choice, place = noise.uniform(2).unbind(1)
+    ratios = [2 ** (INTERVALS[number] / 12) for number in (choice * len(INTERVALS)).long().tolist()]
+    samples = x.shape[-1]
+    missing = max(retime_length(samples, 1, 2 ** (interval / 12)) for interval in INTERVALS) - samples
+    longer = functional.pad(x.mean(dim=1, keepdim=True), (0, missing))
+    voices = torch.stack([retime(crop, 1, ratio, samples) for crop, ratio in zip(longer, ratios, strict=True)])
+    sides = torch.stack([1 - place, place], dim=1).sqrt()[..., None]
+    return keep_level(x + keep_level(voices * sides, x) * amplitude(decibels)[:, None, None], x)
+
+
+def doubling(x: Tensor, seconds: Tensor, cents: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
+    """Adds the same voice as sung again: late by about ``seconds``, its pitch wandering by up to ``cents``.
+
+    The copies (``decibels`` above the original) differ between left and right.
+    """
+    late, rate, phase = noise.uniform(3, x.shape[1]).unbind(1)
+    return _with_copy(x, seconds[:, None] * (0.8 + 0.4 * late), cents, 0.3 + 0.5 * rate, phase, decibels)
+
+
+def chorus(x: Tensor, seconds: Tensor, cents: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
+    """`doubling` whose pitch wavers faster, 0.8 to 3 Hz, in step but not in phase on the left and right."""
+    rate, phase = noise.uniform(2, x.shape[1]).unbind(1)
+    return _with_copy(x, seconds[:, None], cents, 0.8 + 2.2 * rate[:, :1], phase, decibels)
+
+
+def flanger(x: Tensor, seconds: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
+    """Adds a copy, alike on both sides, whose delay sweeps from 0 to ``seconds`` and back at 0.1 to 0.6 Hz."""
+    rate, phase = noise.uniform(2, 1).unbind(1)
+    return _with_copy(x, seconds[:, None] / 2, None, 0.1 + 0.5 * rate, phase, decibels)
+
+
+def echo(x: Tensor, tempo: Tensor, feedback: Tensor, wet: Tensor, noise: Noise) -> Tensor:
+    """Repeats in time with ``tempo`` (beats per minute): an eighth, a dotted eighth or a quarter apart.
+
+    The first is ``wet`` dB above the original, each next one ``feedback`` times the one before, through the same
+    band-pass. One in two goes from side to side.
+    """
+    samples = x.shape[-1]
+    note, sides, low, high = noise.uniform(4).unbind(1)
+    beats = torch.tensor([0.5, 0.75, 1.0], device=x.device)[(3 * note).long()]
+    delay = (SAMPLE_RATE * 60 / tempo * beats).long()
+    crosses = (sides < 0.5)[:, None, None]
+    sent = _filtered(x, _band(x, 100 * 4**low, 2000 * 4**high, order=4))
+    sent = torch.where(crosses, sent.mean(dim=1, keepdim=True), sent) * amplitude(wet)[:, None, None]
+    # Every repeat is heard on both sides, or the odd ones on the left and the even ones on the right.
+    left_right = torch.tensor([[1.0, 0.0], [0.0, 1.0]], device=x.device)[..., None]
+    result = x.clone()
+    for row, step in enumerate(delay.tolist()):
+        for number, start in enumerate(range(step, samples, step)):
+            repeat = sent[row, :, : samples - start] * feedback[row] ** number
+            result[row, :, start:] += torch.where(crosses[row], left_right[number % 2], 1.0) * repeat
+    return keep_level(result, x)
 
 
 def distortion(x: Tensor, drive: Tensor, bias: Tensor, noise: Noise) -> Tensor:
@@ -173,11 +260,69 @@ def time_mask(x: Tensor, seconds: Tensor, noise: Noise) -> Tensor:
 
 def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
     """Takes out one band of that width, centred log-uniformly from 60 Hz to 16 kHz (after SpecAugment)."""
-    samples = x.shape[-1]
-    frequencies = torch.arange(samples // 2 + 1, device=x.device) * (SAMPLE_RATE / samples)
+    frequencies = _frequencies(x, x.shape[-1])
     centre = math.log2(60) + noise.uniform(1) * math.log2(16000 / 60)
     distance = (frequencies.clamp_min(1).log2() - centre).abs() - octaves[:, None] / 2
-    return torch.fft.irfft(torch.fft.rfft(x) * (distance * 10).clamp(0, 1)[:, None], n=samples)
+    return _filtered(x, (distance * 10).clamp(0, 1))
+
+
+def room(stems: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
+    """`reverb` of a mix: all its stems in one room, the ``wet`` level being that of the mixture."""
+    samples = stems.shape[-1]
+    length = min(int(float(seconds.max()) * SAMPLE_RATE), LONGEST_REVERB)
+    time = torch.arange(length, device=stems.device) / SAMPLE_RATE
+    # Always the longest noise: another length would be other noise, and the length depends on the batch.
+    decay = torch.exp(-math.log(1000) * time / seconds[:, None, None]) * (time < seconds[:, None, None])
+    tail = noise.normal(stems.shape[2], LONGEST_REVERB)[..., :length] * decay
+    size = fast_length(samples + length)
+    tails = torch.fft.rfft(tail, n=size)[:, None]
+    wet_stems = torch.fft.irfft(torch.fft.rfft(stems, n=size) * tails, n=size)[..., :samples]
+    return keep_mix_level(stems + keep_mix_level(wet_stems, stems) * amplitude(wet)[:, None, None, None], stems)
+
+
+def bus_compression(stems: Tensor, threshold: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
+    """Turns all stems down where the mixture is loud: by 1 - 1 / ``ratio`` of what it exceeds the threshold by.
+
+    ``threshold`` is in dB relative to the RMS of the mixture. Attack within 15 ms, release at 20 to 100 dB a second.
+    """
+    step = SAMPLE_RATE // 200
+    mixture = stems.sum(dim=1)
+    energy = functional.avg_pool1d(mixture.square().mean(dim=1, keepdim=True), step)
+    level = 10 * (energy / rms(mixture).square().clamp_min(1e-12)).clamp_min(1e-12).log10()
+    over = (level - threshold[:, None, None]).clamp_min(0) * (1 - 1 / ratio)[:, None, None]
+    # A straight line down from every peak, in dB: the highest of these lines is the gain reduction.
+    fall = (20 * 5 ** noise.uniform(1, 1)) * step / SAMPLE_RATE * torch.arange(over.shape[-1], device=over.device)
+    reduction = (over + fall).cummax(dim=2).values - fall
+    reduction = functional.avg_pool1d(reduction, 3, stride=1, padding=1, count_include_pad=False)
+    reduction = functional.interpolate(reduction, size=stems.shape[-1], mode="linear")
+    return keep_mix_level(stems * amplitude(-reduction)[:, None], stems)
+
+
+def coding(stems: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
+    """Holes and noise as of a low bit rate: the mixture's magnitudes are rounded, ``ratio`` dB finer than their level.
+
+    The level is that of 350 Hz around a bin, in one frame. Stems get the gain that rounding gave the mixture's bin.
+    """
+    hop = STFT_SIZE // 2
+    spectrum = _stft(stems, hop)
+    magnitude = spectrum.sum(dim=1).abs()  # (batch, channels, frequency, time)
+    power = functional.avg_pool2d(magnitude.square(), (17, 1), stride=1, padding=(8, 0), count_include_pad=False)
+    # Rounding to whole steps errs by step / √12; of the power of that, overlapping frames keep half.
+    step = (power * 24).sqrt().clamp_min(1e-9) / amplitude(ratio)[:, None, None, None]
+    gain = (magnitude / step).round() * step / magnitude.clamp_min(1e-9)
+    return _istft(spectrum * gain[:, None], stems.shape[-1], hop)
+
+
+def lowpass(stems: Tensor, cutoff: Tensor, noise: Noise | None = None) -> Tensor:
+    """Leaves nothing above ``cutoff`` (Hz), and all below 0.93 of it."""
+    frequencies = _frequencies(stems, stems.shape[-1])
+    place = ((cutoff[:, None] - frequencies) / (0.07 * cutoff[:, None])).clamp(0, 1)
+    return _filtered(stems, (1 - torch.cos(math.pi * place)) / 2)
+
+
+def keep_mix_level(changed: Tensor, stems: Tensor) -> Tensor:
+    """``changed`` stems, all scaled alike, so that their mixture has the RMS that the mixture of ``stems`` has."""
+    return changed * (rms(stems.sum(dim=1)) / rms(changed.sum(dim=1)).clamp_min(1e-8))[:, None]
 
 
 def retime(x: Tensor, tempo: float, pitch: float, samples: int) -> Tensor:
@@ -238,15 +383,59 @@ def phase_vocoder(x: Tensor, rate: float, samples: int) -> Tensor:
     return _istft(spectrum[..., left] * gain * turn, samples)
 
 
-def _stft(x: Tensor) -> Tensor:
+def _with_copy(
+    x: Tensor, seconds: Tensor, cents: Tensor | None, rate: Tensor, phase: Tensor, decibels: Tensor
+) -> Tensor:
+    """Adds a copy whose delay swings around ``seconds`` at ``rate`` (Hz), both `(batch, channels or 1)`.
+
+    The swing is as wide as the pitch needs to waver by ``cents``; without them it is all of the delay.
+    """
+    speed = 2 * math.pi * rate
+    depth = seconds if cents is None else ((2 ** (cents / 1200) - 1)[:, None] / speed).minimum(seconds)
+    time = torch.arange(x.shape[-1], device=x.device) / SAMPLE_RATE
+    swing = torch.sin(speed[..., None] * time + 2 * math.pi * phase[..., None])
+    copy = _delayed(x, (seconds[..., None] + depth[..., None] * swing) * SAMPLE_RATE)
+    return keep_level(x + copy * amplitude(decibels)[:, None, None], x)
+
+
+def _delayed(x: Tensor, delay: Tensor) -> Tensor:
+    """Reads every sample ``delay`` (samples, `(batch, channels or 1, samples)`) late; cubic between samples."""
+    before = int(float(delay.max())) + 3
+    padded = functional.pad(x, (before, 2))
+    whole = delay.ceil()
+    t = whole - delay
+    left = torch.arange(before, before + x.shape[-1], device=x.device) - whole.long()
+    a, b, c, d = (padded.gather(2, (left + step).expand_as(x)) for step in (-1, 0, 1, 2))
+    # Catmull-Rom spline.
+    return b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+
+
+def _frequencies(x: Tensor, size: int) -> Tensor:
+    return torch.arange(size // 2 + 1, device=x.device) * (SAMPLE_RATE / size)
+
+
+def _band(x: Tensor, low: Tensor, high: Tensor, order: int, size: int | None = None) -> Tensor:
+    """The magnitude response of a Butterworth high-pass and low-pass: 3 ``order`` dB an octave, `(batch, bins)`."""
+    frequencies = _frequencies(x, size or x.shape[-1]).clamp_min(1)
+    below, above = (low[:, None] / frequencies) ** order, (frequencies / high[:, None]) ** order
+    return ((1 + below) * (1 + above)).rsqrt()
+
+
+def _filtered(x: Tensor, response: Tensor) -> Tensor:
+    """`(batch, …, samples)` through a real ``response`` `(batch, bins)`, without delay."""
+    response = response.reshape(len(x), *[1] * (x.ndim - 2), -1)
+    return torch.fft.irfft(torch.fft.rfft(x) * response, n=x.shape[-1])
+
+
+def _stft(x: Tensor, hop: int = STFT_HOP) -> Tensor:
     window = torch.hann_window(STFT_SIZE, device=x.device)
-    flat = torch.stft(x.reshape(-1, x.shape[-1]), STFT_SIZE, STFT_HOP, window=window, return_complex=True)
+    flat = torch.stft(x.reshape(-1, x.shape[-1]), STFT_SIZE, hop, window=window, return_complex=True)
     return flat.reshape(*x.shape[:-1], *flat.shape[1:])
 
 
-def _istft(spectrum: Tensor, samples: int) -> Tensor:
+def _istft(spectrum: Tensor, samples: int, hop: int = STFT_HOP) -> Tensor:
     window = torch.hann_window(STFT_SIZE, device=spectrum.device)
-    flat = torch.istft(spectrum.reshape(-1, *spectrum.shape[-2:]), STFT_SIZE, STFT_HOP, window=window, length=samples)
+    flat = torch.istft(spectrum.reshape(-1, *spectrum.shape[-2:]), STFT_SIZE, hop, window=window, length=samples)
     return flat.reshape(*spectrum.shape[:-2], samples)
 
 

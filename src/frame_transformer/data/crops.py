@@ -5,8 +5,10 @@ out between ranks, and the DataLoader those of a rank between workers. So no two
 crop, and the same crops come whatever the number of ranks and workers.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -17,13 +19,21 @@ from ..errors import DataError
 from .prepared import FULL_SCALE, PreparedSong
 from .reading import SAMPLE_RATE
 
+MOST_BACKING = 2
+
 
 @dataclass(frozen=True)
 class CropConfig:
     """What is drawn. Shares are of all crops; what they leave is a mix of two different songs.
 
     Seconds more than ``active_level_db`` below the song's loud places count as silence; ``active_share`` of the crops
-    hold a second that does not, the rest fall anywhere.
+    hold a second that does not, the rest fall anywhere. In a share ``backing`` of the mixes of two songs another singer
+    is heard behind the first, in a third of these two others.
+
+    Every singer (`PreparedSong.singer`) is drawn as often, however much there is of each; instrumentals are drawn by
+    how long they are. ``weights`` and ``bandwidths`` map patterns of "role/name" (as in `fnmatch`, the first that fits
+    holds) to how many times as often a singer or an instrumental is drawn, and to a frequency (Hz) above which a song
+    holds nothing of use, if it is lower than what was measured: ``{"vocals/chant-*": 0.2}``.
     """
 
     no_vocals: float = 0.08
@@ -31,6 +41,9 @@ class CropConfig:
     same_song: float = 0.25
     active_share: float = 0.9
     active_level_db: float = -20.0
+    backing: float = 0.2
+    weights: dict[str, float] = field(default_factory=dict)
+    bandwidths: dict[str, float] = field(default_factory=dict)
 
 
 class Crop(TypedDict):
@@ -39,11 +52,19 @@ class Crop(TypedDict):
     ``instrumental`` and ``vocals`` are int16 `(2, samples)`; all zeros where the crop has none. ``level_gap`` is
     how much louder (dB, at the loud places) the instrumental's song is than the vocals' song, 0 unless two songs meet;
     ``aligned`` tells that both come from the same place of one song; ``seed`` decides all that VoxAug draws.
+
+    ``backing``, int16 `(2, 2, samples)`, holds ``singers`` - 1 further voices and zeros; ``backing_gap`` `(2,)` is how
+    much louder the first singer's song is than each of theirs. ``bandwidth`` `(4,)` is the frequency (Hz) above which
+    there is nothing in the instrumental, the vocals and each backing voice: Nyquist's where there is none.
     """
 
     instrumental: torch.Tensor
     vocals: torch.Tensor
+    backing: torch.Tensor
+    singers: int
+    bandwidth: torch.Tensor
     level_gap: torch.Tensor
+    backing_gap: torch.Tensor
     aligned: bool
     seed: int
     songs: str
@@ -76,6 +97,7 @@ class CropDataset(Dataset[Crop]):
         random = np.random.default_rng([self.seed, index])
         kind, config = random.random(), self.config
         instrumental = vocals = None
+        backing: list[_Place] = []
         level_gap, aligned = 0.0, False
         if kind < config.no_vocals:
             instrumental = self.instrumentals.draw(random, self.samples)
@@ -93,14 +115,33 @@ class CropDataset(Dataset[Crop]):
                     break
                 instrumental = self.instrumentals.draw(random, self.samples)
             level_gap = instrumental.level - vocals.level
+            if random.random() < config.backing:
+                backing = self._backing(random, vocals, 1 + (random.random() < 1 / 3))
+        behind = [*backing, *[None] * (MOST_BACKING - len(backing))]
+        places = (instrumental, vocals, *behind)
+        gaps = [vocals.level - place.level if vocals and place else 0.0 for place in behind]
         return {
             "instrumental": self._read("instrumental", instrumental),
             "vocals": self._read("vocals", vocals),
+            "backing": torch.stack([self._read("vocals", place) for place in behind]),
+            "singers": 0 if vocals is None else 1 + len(backing),
+            "bandwidth": torch.tensor([place.bandwidth if place else SAMPLE_RATE / 2 for place in places]),
             "level_gap": torch.tensor(level_gap, dtype=torch.float32),
+            "backing_gap": torch.tensor(gaps),
             "aligned": aligned,
             "seed": int(random.integers(2**62)),
-            "songs": " + ".join(dict.fromkeys(place.song.name for place in (instrumental, vocals) if place)),
+            "songs": " + ".join(dict.fromkeys(place.song.name for place in places if place)),
         }
+
+    def _backing(self, random: np.random.Generator, vocals: "_Place", count: int) -> "list[_Place]":
+        """Places of other singers; none of those who would limit the mix further, and none if there is no other."""
+        pool = self.vocals
+        others = [
+            number
+            for number, song in enumerate(pool.songs)
+            if song.singer != vocals.song.singer and pool.bandwidths[number] >= vocals.bandwidth
+        ]
+        return [pool.draw(random, self.samples, others) for _ in range(count)] if others else []
 
     def _read(self, stem: str, place: "_Place | None") -> torch.Tensor:
         if place is None:
@@ -136,30 +177,32 @@ class MusicDataset(Dataset[MusicCrop]):
         random = np.random.default_rng([self.seed, index])
         unlabelled, labelled = self.pools
         second = random.integers(unlabelled.seconds + labelled.seconds)
-        song, start, _ = (unlabelled if second < unlabelled.seconds else labelled).draw(random, self.samples)
+        song, start, *_ = (unlabelled if second < unlabelled.seconds else labelled).draw(random, self.samples)
         stems = [song.crop(stem, start, self.samples).astype(np.int32) for stem in song.stems]
         music = np.clip(sum(stems), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
         return {"music": torch.from_numpy(music).T, "seed": int(random.integers(2**62)), "songs": song.name}
 
 
 class _Place(NamedTuple):
-    """Where a crop begins (in samples), and the level of that song's stem in dB."""
+    """Where a crop begins (in samples), and the level (dB) and bandwidth (Hz) of that song's stem."""
 
     song: PreparedSong
     start: int
     level: float
+    bandwidth: float
 
 
 class _Pool:
-    """The songs that have one stem, drawn with a probability proportional to how long that stem sounds."""
+    """The songs that have one stem, and how often each is drawn: as `CropConfig` tells."""
 
     def __init__(self, songs: Sequence[PreparedSong], stem: str, config: CropConfig) -> None:
         self.active_share = config.active_share
         self.songs: list[PreparedSong] = []
         self.levels: list[float] = []
+        self.bandwidths: list[float] = []
         self.active: list[np.ndarray] = []
         for song in songs:
-            if stem in song.stems:
+            if stem in song.stems and _given(config.weights, song, 1.0):
                 rms = song.rms(stem)
                 # Loud places: the upper tenth of the seconds that are not digital silence.
                 sounding = rms[rms > 1e-4]
@@ -167,16 +210,24 @@ class _Pool:
                     level = 20 * np.log10(np.percentile(sounding, 90))
                     self.songs.append(song)
                     self.levels.append(float(level))
+                    measured = song.bandwidth.get(stem, SAMPLE_RATE / 2)
+                    self.bandwidths.append(min(measured, _given(config.bandwidths, song, measured)))
                     self.active.append(np.flatnonzero(rms > 10 ** ((level + config.active_level_db) / 20)))
-        self.ends = np.cumsum([len(seconds) for seconds in self.active])
-        self.seconds = int(self.ends[-1]) if self.songs else 0
+        seconds = np.array([len(active) for active in self.active])
+        self.seconds = int(seconds.sum())
+        self.shares = seconds * [_given(config.weights, song, 1.0) for song in self.songs]
+        if stem == "vocals":
+            of_singer: Counter[str] = Counter()
+            for song, length in zip(self.songs, seconds.tolist(), strict=True):
+                of_singer[song.singer] += length
+            self.shares = self.shares / [of_singer[song.singer] for song in self.songs]
 
     def draw(self, random: np.random.Generator, samples: int, among: Sequence[int] | None = None) -> _Place:
         """A place of a crop of ``samples``, in one of the songs whose numbers are ``among``, or of all."""
-        if among is None:
-            number = int(np.searchsorted(self.ends, random.integers(self.seconds), side="right"))
-        else:
-            number = among[int(random.integers(len(among)))]
+        ends = np.cumsum(self.shares if among is None else self.shares[among])
+        number = int(np.searchsorted(ends, random.random() * ends[-1], side="right"))
+        if among is not None:
+            number = among[number]
         song, active = self.songs[number], self.active[number]
         last = max(song.samples - samples, 0)
         if random.random() < self.active_share:
@@ -184,7 +235,13 @@ class _Pool:
             start = int((second + random.random()) * SAMPLE_RATE - random.random() * samples)
         else:
             start = int(random.integers(last + 1))
-        return _Place(song, min(max(start, 0), last), self.levels[number])
+        return _Place(song, min(max(start, 0), last), self.levels[number], self.bandwidths[number])
+
+
+def _given(patterns: Mapping[str, float], song: PreparedSong, default: float) -> float:
+    """What the first pattern that fits a song gives."""
+    name = f"{song.role}/{song.name}"
+    return next((value for pattern, value in patterns.items() if fnmatchcase(name, pattern)), default)
 
 
 class CropSampler(Sampler[int]):

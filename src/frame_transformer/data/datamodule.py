@@ -17,7 +17,7 @@ from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
 from .voxaug import VoxAug, VoxAugConfig, without_effects
 
 Folders = list[Path] | Path
-VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, active_share=1.0)
+VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, active_share=1.0, backing=0.0)
 
 
 class TrainingData(lightning.LightningDataModule):

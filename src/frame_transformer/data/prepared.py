@@ -2,7 +2,8 @@
 
 One folder a song, `<role>/<name>-<digest>/`:
 
-    song.json               name, role, group, number of samples, gain applied, sources with size and time of change
+    song.json               name, role, group, number of samples, gain applied, bandwidth of each stem, sources with
+                            size and time of change
     <stem>.npy              int16, C order `(samples, 2)`; full scale is 32768
     <stem>.rms.npy          float32 `(seconds,)`: RMS of every second, full scale is 1
 
@@ -11,7 +12,7 @@ One folder a song, `<role>/<name>-<digest>/`:
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from filelock import FileLock
 
 from ..errors import AudioError, DataError
 from ..files import whole
-from .catalogue import ROLES, AudioFile, Role, Song
+from .catalogue import FOLDER_ROLES, ROLES, SPLIT_FOLDERS, AudioFile, Role, Song
 from .reading import SAMPLE_RATE, read
 
 FULL_SCALE = 32768
@@ -39,7 +40,11 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class PreparedSong:
-    """One song in the prepared form. ``stems`` names what can be read: "instrumental", "vocals" or "music"."""
+    """One song in the prepared form.
+
+    ``stems`` names what can be read: "instrumental", "vocals" or "music"; ``bandwidth`` tells of each the frequency
+    (Hz) above which it holds nothing.
+    """
 
     name: str
     role: Role
@@ -47,10 +52,19 @@ class PreparedSong:
     folder: Path
     stems: tuple[str, ...]
     group: str
+    bandwidth: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         return self.samples / SAMPLE_RATE
+
+    @property
+    def singer(self) -> str:
+        """The folder, right below that of the role, that the song lies in: whoever sings, if a folder is a singer."""
+        parts = self.name.split("/")
+        while len(parts) > 1 and parts[0].lower() in (*SPLIT_FOLDERS, *FOLDER_ROLES):
+            del parts[0]
+        return parts[0]
 
     def crop(self, stem: str, start: int, samples: int) -> np.ndarray:
         """Samples ``start`` to ``start + samples`` as int16 `(samples, 2)`, a copy; zeros beyond the song's ends.
@@ -134,14 +148,18 @@ def _prepare_song(song: Song, output: Path) -> bool:
     if description.exists():
         fields = json.loads(description.read_text())
         if fields["sources"] == sources:
-            if fields["group"] != song.group:
-                _write_json(description, fields | {"group": song.group})
+            now = fields | {"group": song.group}
+            if "bandwidth" not in fields:  # prepared by an earlier version
+                now["bandwidth"] = {stem: bandwidth(_load(folder / f"{stem}.npy", "r")) for stem in fields["stems"]}
+            if now != fields:
+                _write_json(description, now)
             return False
     stems = _decode_stems(song)
     samples = max(stem.shape[1] for stem in stems.values())
     peak = max(float(np.abs(stem).max()) for stem in stems.values())
     gain = min(1.0, (FULL_SCALE - 1) / FULL_SCALE / max(peak, 1e-9))
     fields = {"name": song.name, "role": song.role, "group": song.group, "samples": samples, "gain": gain}
+    bandwidths = {}
     with whole(folder) as temporary:
         temporary.mkdir()
         for name, stem in stems.items():
@@ -149,7 +167,9 @@ def _prepare_song(song: Song, output: Path) -> bool:
             np.rint(stem.T * (gain * FULL_SCALE), out=stored[: stem.shape[1]], casting="unsafe")
             np.save(temporary / f"{name}.npy", stored)
             np.save(temporary / f"{name}.rms.npy", rms_per_second(stored))
-        _write_json(temporary / "song.json", fields | {"stems": list(stems), "sources": sources})
+            bandwidths[name] = bandwidth(stored)
+        fields |= {"stems": list(stems), "bandwidth": bandwidths, "sources": sources}
+        _write_json(temporary / "song.json", fields)
     return True
 
 
@@ -189,6 +209,29 @@ def rms_per_second(samples: np.ndarray) -> np.ndarray:
     return np.array([np.sqrt(np.mean(second**2)) for second in seconds], dtype=np.float32)
 
 
+def bandwidth(samples: np.ndarray) -> float:
+    """Where the spectrum of int16 `(samples, 2)` at 44.1 kHz ends, in Hz; 22050 if it does not end before.
+
+    An end is a fall of more than 20 dB within 1.5 kHz, to below -80 dB of the strongest bin and for good: what a low
+    sample rate or bit rate leaves. Sounds that merely have little treble fall more slowly.
+    """
+    size, nyquist = 4096, SAMPLE_RATE / 2
+    starts = np.linspace(0, max(len(samples) - size, 0), 1000).astype(int)
+    frames = np.stack([np.resize(samples[start : start + size].mean(axis=1), size) for start in np.unique(starts)])
+    energy = np.square(frames).mean(axis=1)
+    frames = frames[energy >= np.median(energy[energy > 0])] if energy.any() else frames[:0]
+    if not len(frames):
+        return nyquist
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(size)))).mean(axis=0)
+    smooth = 24
+    level = 10 * np.log10(np.convolve(power, np.ones(smooth) / smooth, mode="same") / power.max() + 1e-12)
+    last = int(np.flatnonzero(level > -80).max()) - smooth // 2
+    reach = round(750 / SAMPLE_RATE * size)
+    if last + reach >= len(level) or level[last - reach] - level[last + reach] < 20:
+        return nyquist
+    return round(last * SAMPLE_RATE / size, 1)
+
+
 def read_prepared(folder: Path) -> list[PreparedSong]:
     """The finished songs below a folder that `prepare` wrote, sorted by role and name.
 
@@ -212,4 +255,5 @@ def _read_songs(folder: Path) -> Iterator[PreparedSong]:
             folder=path.parent,
             stems=tuple(fields["stems"]),
             group=fields["group"],
+            bandwidth=fields.get("bandwidth", {}),
         )

@@ -4,7 +4,7 @@ The idea of training on mixes of unrelated songs is that of Uhlich et al., "Impr
 deep neural networks through data augmentation and network blending" (ICASSP 2017, section 3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -34,10 +34,17 @@ class StemEffects:
 
     multiplicative_noise: Effect = Effect(0.03, ((0.02, 0.2),))  # standard deviation of a bin's gain
     phase_noise: Effect = Effect(0.03, ((0.05, 0.5),))  # radians
+    chop: Effect = Effect(0.01, ((70.0, 170.0),))  # beats per minute
     dynamics: Effect = Effect(0.1, ((-0.5, 0.3),))  # negative compresses, positive expands
     emphasis: Effect = Effect(0.05, ((-0.6, 0.6),))  # pre-emphasis coefficient; negative de-emphasises
     random_eq: Effect = Effect(0.3, ((1.0, 6.0),))  # standard deviation of the response, dB
     distortion: Effect = Effect(0.05, ((-6.0, 12.0), (0.0, 0.5)))  # drive dB, bias
+    telephone: Effect = Effect(0.01, ((200.0, 600.0), (2000.0, 5000.0)))  # lower and upper edge, Hz
+    harmony: Effect = Effect(0.0, ((-12.0, -2.0),))  # level over the original, dB
+    doubling: Effect = Effect(0.03, ((0.01, 0.04), (3.0, 20.0), (-10.0, 0.0)))  # late by s, cents, level dB
+    chorus: Effect = Effect(0.03, ((0.005, 0.02), (5.0, 25.0), (-10.0, -1.0)))  # delay s, cents, level dB
+    flanger: Effect = Effect(0.02, ((0.002, 0.008), (-10.0, -1.0)))  # longest delay s, level dB
+    echo: Effect = Effect(0.03, ((70.0, 170.0), (0.15, 0.6), (-22.0, -6.0)))  # beats per minute, feedback, wet dB
     reverb: Effect = Effect(0.05, ((0.3, 2.5), (-24.0, -9.0)))  # seconds, wet dB
     time_mask: Effect = Effect(0.05, ((0.1, 1.0),))  # seconds
     frequency_mask: Effect = Effect(0.05, ((0.2, 1.5),))  # octaves
@@ -49,34 +56,57 @@ class StemEffects:
 
 
 @dataclass(frozen=True)
+class MixEffects:
+    """What happens to a mix as a whole, all its stems alike so that they still add up to it; as in `StemEffects`."""
+
+    room: Effect = Effect(0.07, ((0.2, 1.5), (-24.0, -12.0)))  # seconds, wet dB
+    bus_compression: Effect = Effect(0.3, ((-6.0, 6.0), (1.5, 6.0)))  # threshold over the mixture's RMS dB, ratio
+    coding: Effect = Effect(0.05, ((4.0, 18.0),))  # signal over coding noise, dB
+    lowpass: Effect = Effect(0.15, ((11_000.0, 16_000.0),))  # Hz
+
+
+@dataclass(frozen=True)
 class VoxAugConfig:
     """How crops are augmented and mixed.
 
     ``vocals_level`` is the level (dB) of the vocals' song over the instrumental's song in a mix of two songs, measured
-    at the loud places of each; ``aligned_level`` the change of a song's own balance. ``speed`` (ratio) changes tempo
-    and pitch together, ``time_stretch`` (ratio) the tempo alone, ``pitch_shift`` (semitones) the pitch alone; they act
-    alike on both stems of an aligned crop. ``presence_threshold`` (dB, relative to the RMS of the crop's mixture) is
-    the level above which a frame counts as holding vocals.
+    at the loud places of each; ``aligned_level`` the change of a song's own balance; ``backing_level`` that of every
+    further singer over the first. ``speed`` (ratio) changes tempo and pitch together, ``time_stretch`` (ratio) the
+    tempo alone, ``pitch_shift`` (semitones) the pitch alone; they act alike on both stems of an aligned crop. A mix of
+    something that has nothing above a frequency below ``full_bandwidth`` (Hz) has nothing above it either.
+    ``presence_threshold`` (dB, relative to the RMS of the crop's mixture) is the level above which a frame counts as
+    holding vocals.
     """
 
     instrumental: StemEffects = StemEffects()
     vocals: StemEffects = StemEffects(
+        chop=Effect(0.05, ((70.0, 170.0),)),
         random_eq=Effect(0.4, ((1.0, 6.0),)),
-        distortion=Effect(0.1, ((-6.0, 12.0), (0.0, 0.5))),
+        distortion=Effect(0.12, ((-6.0, 20.0), (0.0, 0.5))),
+        telephone=Effect(0.04, ((200.0, 600.0), (2000.0, 5000.0))),
+        harmony=Effect(0.03, ((-12.0, -2.0),)),
+        doubling=Effect(0.15, ((0.01, 0.04), (3.0, 20.0), (-10.0, 0.0))),
+        chorus=Effect(0.06, ((0.005, 0.02), (5.0, 25.0), (-10.0, -1.0))),
+        flanger=Effect(0.03, ((0.002, 0.008), (-10.0, -1.0))),
+        echo=Effect(0.15, ((70.0, 170.0), (0.15, 0.6), (-22.0, -6.0))),
         reverb=Effect(0.3, ((0.3, 2.5), (-24.0, -6.0))),
     )
+    mix: MixEffects = MixEffects()
     speed: Effect = Effect(0.3, ((0.9, 1.1),))
     time_stretch: Effect = Effect(0.05, ((0.9, 1.1),))
     pitch_shift: Effect = Effect(0.05, ((-2.0, 2.0),))
-    vocals_level: Range = (-10.0, 5.0)
+    vocals_level: Range = (-6.0, 6.0)
+    backing_level: Range = (-14.0, -2.0)
     aligned_level: Range = (-4.0, 4.0)
     mixture_level: Range = (-6.0, 3.0)
+    full_bandwidth: float = 14_000.0
     presence_threshold: float = -40.0
     n_fft: int = 2048
     hop_length: int = 1024
 
 
 NO_EFFECTS = StemEffects(**{effect.name: Effect(0.0) for effect in fields(StemEffects)})
+NO_MIX_EFFECTS = MixEffects(**{effect.name: Effect(0.0) for effect in fields(MixEffects)})
 
 
 def without_effects(config: VoxAugConfig) -> VoxAugConfig:
@@ -85,6 +115,7 @@ def without_effects(config: VoxAugConfig) -> VoxAugConfig:
         config,
         instrumental=NO_EFFECTS,
         vocals=NO_EFFECTS,
+        mix=NO_MIX_EFFECTS,
         speed=Effect(0.0),
         time_stretch=Effect(0.0),
         pitch_shift=Effect(0.0),
@@ -123,32 +154,41 @@ class VoxAug:
         The mixture is the sum of the other two and never exceeds full scale. The result depends on each crop's own
         seed alone, not on the batch it is in.
         """
-        seeds = crops["seed"].tolist()
-        aligned = crops["aligned"].cpu().numpy()
-        instrumental = crops["instrumental"].float() / FULL_SCALE
-        vocals = crops["vocals"].float() / FULL_SCALE
-        device = instrumental.device
+        seeds, config = crops["seed"].tolist(), self.config
+        aligned, bandwidth = crops["aligned"].cpu().numpy(), crops["bandwidth"].cpu().numpy().copy()
         apart = [seed + (0 if both else 1) for seed, both in zip(seeds, aligned, strict=True)]
-        instrumental = self._effects(self._retime(instrumental, seeds), self.config.instrumental, seeds, 1)
-        vocals = self._effects(self._retime(vocals, apart), self.config.vocals, seeds, 2)
+        instrumental, pitch = self._retime(crops["instrumental"].float() / FULL_SCALE, seeds)
+        bandwidth[:, 0] *= pitch
+        vocals, pitch = self._retime(crops["vocals"].float() / FULL_SCALE, apart)
+        bandwidth[:, 1] *= pitch
+        instrumental = self._effects(instrumental, config.instrumental, seeds, 1)
+        vocals = self._effects(vocals, config.vocals, seeds, 2)
+        for place in range(crops["backing"].shape[1]):
+            rows = torch.nonzero(crops["singers"] > place + 1).flatten().tolist()
+            if rows:
+                backing_seeds = [seeds[row] + 2 + place for row in rows]
+                backing, pitch = self._retime(crops["backing"][rows, place].float() / FULL_SCALE, backing_seeds)
+                bandwidth[rows, 2 + place] *= pitch
+                backing = self._effects(backing, config.vocals, backing_seeds, 2)
+                level = crops["backing_gap"][rows, place].cpu().numpy()
+                level = level + _within(_uniform(backing_seeds, 3), config.backing_level)
+                vocals[rows] += backing * amplitude(_column(level, backing.device))
 
-        levels = np.stack([np.random.default_rng([seed, 3]).random(3) for seed in seeds])
-        over = crops["level_gap"].cpu().numpy() + _within(levels[:, 0], self.config.vocals_level)
-        over = np.where(aligned, _within(levels[:, 1], self.config.aligned_level), over)
-        vocals = vocals * amplitude(_column(over, device))
-        mixture = instrumental + vocals
-        gain = amplitude(_column(_within(levels[:, 2], self.config.mixture_level), device))
-        peak = torch.stack([x.abs().amax(dim=(1, 2)) for x in (mixture, instrumental, vocals)]).amax(dim=0)
+        levels = _uniform(seeds, 3, 3)
+        over = crops["level_gap"].cpu().numpy() + _within(levels[:, 0], config.vocals_level)
+        over = np.where(aligned, _within(levels[:, 1], config.aligned_level), over)
+        stems = torch.stack([instrumental, vocals * amplitude(_column(over, vocals.device))], dim=1)
+        stems = self._limit(self._effects(stems, config.mix, seeds, 4), bandwidth.min(axis=1))
+        gain = amplitude(_column(_within(levels[:, 2], config.mixture_level), stems.device))
+        peak = torch.maximum(stems.abs().amax(dim=(1, 2, 3)), stems.sum(dim=1).abs().amax(dim=(1, 2)))
         gain = torch.minimum(gain, 1 / peak.clamp_min(1e-8)[:, None, None])
-        instrumental, vocals = instrumental * gain, vocals * gain
+        instrumental, vocals = (stems * gain[:, None]).unbind(dim=1)
         mixture = instrumental + vocals
         return {
             "mixture": mixture,
             "instrumental": instrumental,
             "vocals": vocals,
-            "presence": vocal_presence(
-                vocals, mixture, self.config.n_fft, self.config.hop_length, self.config.presence_threshold
-            ),
+            "presence": vocal_presence(vocals, mixture, config.n_fft, config.hop_length, config.presence_threshold),
             "songs": crops["songs"],
         }
 
@@ -156,30 +196,38 @@ class VoxAug:
     def music(self, crops: Mapping[str, Any]) -> dict[str, Any]:
         """Augments crops of unlabelled music (`MusicDataset`) as instrumentals are: "mixture" and "songs"."""
         seeds = crops["seed"].tolist()
-        music = self._retime(crops["music"].float() / FULL_SCALE, seeds)
+        music, _ = self._retime(crops["music"].float() / FULL_SCALE, seeds)
         return {"mixture": self._effects(music, self.config.instrumental, seeds, 1), "songs": crops["songs"]}
 
-    def _retime(self, x: Tensor, seeds: list[int]) -> Tensor:
+    def _retime(self, x: Tensor, seeds: list[int]) -> tuple[Tensor, np.ndarray]:
+        """The crops at their tempo and pitch, cut to length, and the pitch ratio of each."""
         tempo, pitch = np.ones(len(seeds)), np.ones(len(seeds))
-        for number, effect in enumerate(self._time_effects):
-            rows, values = _draw(effect, seeds, 0, number)
-            if len(rows):
-                value = values[0].double().numpy()
-                tempo[rows] *= value if number < 2 else 1
-                pitch[rows] *= (value, 1, 2 ** (value / 12))[number]
+        for number, rows, values in _draw(self._time_effects, seeds, 0):
+            value = values[0].double().numpy()
+            tempo[rows] *= value if number < 2 else 1
+            pitch[rows] *= (value, 1, 2 ** (value / 12))[number]
         if (tempo == 1).all() and (pitch == 1).all():
-            return x[..., : self.samples].contiguous()
+            return x[..., : self.samples].contiguous(), pitch
         ratios = zip(tempo.tolist(), pitch.tolist(), strict=True)
-        return torch.stack([augment.retime(crop, *pair, self.samples) for crop, pair in zip(x, ratios, strict=True)])
+        crops = [augment.retime(crop, *pair, self.samples) for crop, pair in zip(x, ratios, strict=True)]
+        return torch.stack(crops), pitch
 
-    def _effects(self, x: Tensor, effects: StemEffects, seeds: list[int], stem: int) -> Tensor:
-        for number, field in enumerate(fields(effects)):
-            rows, values = _draw(getattr(effects, field.name), seeds, stem, number)
-            if len(rows):
-                noise = Noise(augment.seeds_of([seeds[row] for row in rows], stem, number, 1), x.device)
-                operation = getattr(augment, field.name)
-                x[rows] = operation(x[rows], *(value.to(x.device) for value in values), noise)
+    def _effects(self, x: Tensor, effects: StemEffects | MixEffects, seeds: list[int], stem: int) -> Tensor:
+        names = [field.name for field in fields(effects)]
+        for number, rows, values in _draw([getattr(effects, name) for name in names], seeds, stem):
+            noise = Noise(augment.seeds_of([seeds[row] for row in rows], stem, number, 1), x.device)
+            operation, places = getattr(augment, names[number]), torch.tensor(rows, device=x.device)
+            changed = operation(x.index_select(0, places), *(value.to(x.device) for value in values), noise)
+            x.index_copy_(0, places, changed)
         return x
+
+    def _limit(self, stems: Tensor, bandwidth: np.ndarray) -> Tensor:
+        """Takes from whole mixes what one of their parts cannot have, or its absence would give that part away."""
+        rows = np.flatnonzero(bandwidth < self.config.full_bandwidth).tolist()
+        if rows:
+            cutoff = torch.tensor(bandwidth[rows], dtype=torch.float32, device=stems.device)
+            stems[rows] = augment.lowpass(stems[rows], cutoff)
+        return stems
 
 
 def vocal_presence(vocals: Tensor, mixture: Tensor, n_fft: int, hop_length: int, threshold: float) -> Tensor:
@@ -202,9 +250,16 @@ def _column(values: np.ndarray, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
 
 
-def _draw(effect: Effect, seeds: list[int], stem: int, number: int) -> tuple[list[int], list[Tensor]]:
-    """The rows an effect applies to, and its values for them: one tensor for each range."""
-    draws = np.stack([np.random.default_rng([seed, stem, number]).random(1 + len(effect.ranges)) for seed in seeds])
-    rows = np.flatnonzero(draws[:, 0] < effect.probability).tolist()
-    columns = [_within(draws[rows, 1 + place], limits) for place, limits in enumerate(effect.ranges)]
-    return rows, [torch.tensor(column, dtype=torch.float32) for column in columns]
+def _uniform(seeds: list[int], path: int, *shape: int) -> np.ndarray:
+    """Uniform in [0, 1) from each crop's seed: `(batch, *shape)`."""
+    return np.stack([np.random.default_rng([seed, path]).random(shape) for seed in seeds])
+
+
+def _draw(effects: Sequence[Effect], seeds: list[int], stem: int) -> Iterator[tuple[int, list[int], list[Tensor]]]:
+    """The number of each effect that applies, the rows it applies to, and its values there: a tensor for each range."""
+    draws = _uniform(seeds, stem, len(effects), 1 + max(len(effect.ranges) for effect in effects))
+    for number, effect in enumerate(effects):
+        rows = np.flatnonzero(draws[:, number, 0] < effect.probability).tolist()
+        if rows:
+            columns = [_within(draws[rows, number, 1 + place], limits) for place, limits in enumerate(effect.ranges)]
+            yield number, rows, [torch.tensor(column, dtype=torch.float32) for column in columns]
