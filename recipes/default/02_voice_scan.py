@@ -16,7 +16,7 @@ import numpy as np
 from common import SAMPLE_RATE, audio_files, decode, parser
 
 SECONDS, START = 45, 0.3
-TOGETHER = 12  # tracks separated at once: starting Spleeter takes longer than 45 s of music
+TOGETHER = 6  # tracks separated at once: starting Spleeter takes longer than 45 s of music; 4 GB of memory
 FLOOR = 1e-9  # of full scale squared: seconds of silence hold no voice
 
 
