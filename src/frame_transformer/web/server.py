@@ -1,48 +1,55 @@
-"""The server behind the page: uploads, the queue, downloads.
-
-Gradio runs the queue of separations, reports their progress and lets programs in; files go through routes of our own,
-because Gradio's answers name files by their path on the server.
-"""
+"""The server behind the page: uploads, the queue, downloads. Programs use the same addresses as the page."""
 
 import asyncio
-import base64
 import contextlib
+import os
 import secrets
+import shutil
 import socket
-import threading
-import zipfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+from urllib.parse import quote
 
-import gradio as gr
-import torch
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse, Response
-from starlette.background import BackgroundTask
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from sse_starlette import EventSourceResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
-from ..audio import FORMATS, probe
-from ..checkpoints import list_models, load_model
-from ..errors import FrameTransformerError, ModelError, OptionError
-from ..models import MaskModel
-from ..separation import OutputOptions, Separator, separate_file
-from .tracks import write_samples
-from .visits import Cancelled, Song, Visit, Visits
+from ..audio import AudioInfo, probe
+from ..errors import AudioError, FrameTransformerError, OptionError
+from .archive import stream_zip
+from .connections import protocol
+from .guard import Guard, error_response
+from .jobs import FAILED, Job, JobQueue
+from .limits import Limits, RefusedError, Throttle, network
+from .schemas import (
+    Error,
+    OpenedVisit,
+    Separation,
+    SeparationRequest,
+    Settings,
+    Stream,
+    UploadedSong,
+    UploadQuery,
+)
+from .separations import Separations, formats, passes, stored_bytes
+from .visits import Song, Visit, Visits
 
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"": "index.html", "page.js": "page.js", "page.css": "page.css", "player.js": "player.js"}
-QUEUE = "/engine"
-# All that the page needs of Gradio; its own pages, uploads and files stay closed.
-QUEUE_PATHS = (f"{QUEUE}/gradio_api/queue/join", f"{QUEUE}/gradio_api/queue/data")
-MAX_WAITING = 100
 SWEEP_SECONDS = 15.0
-MIXTURE = "mixture"
-CONTENT_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'none'"
+EVENT_SECONDS = 0.2
+MAX_STREAMS = 32
+NOT_HERE = "This song is no longer here: add it again."
+GONE = "This file is no longer here."
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,12 @@ class PageOptions:
         models: names or files, the first is chosen at the start; None for all models known by name.
         device: as for :class:`Separator`.
         jobs: songs separated at once; they share the threads of the CPU.
-        max_megabytes, max_minutes: largest file and longest song. max_songs: of one visit.
+        max_megabytes, max_minutes: largest file and longest song (of stereo at 48 kHz). max_songs: of one visit.
+        max_gigabytes: all files of all visits; None for four fifths of the free space.
         keep_minutes: how long the files of an abandoned page are kept.
         password: asked for by the browser (with any user name) where it is not None.
+        hosts: names and addresses that the page may be called by, beside those of the loopback device.
+        limits: what the server grants to one visitor and to all.
     """
 
     models: tuple[str, ...] | None = None
@@ -64,139 +74,36 @@ class PageOptions:
     max_megabytes: int = 500
     max_minutes: int = 120
     max_songs: int = 50
+    max_gigabytes: float | None = None
     keep_minutes: float = 60.0
     password: str | None = None
+    hosts: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
 
 
-def _formats() -> list[str]:
-    """Formats with their bit depths, the first of each format being what it has without asking."""
-    return [
-        name if depth is None or place == 0 else f"{name} {depth}"
-        for name, kind in FORMATS.items()
-        for place, depth in enumerate(kind.codecs)
-    ]
-
-
-class _Guard:
-    """Answers what asks for a closed path of the queue with 404, and what comes without the password with 401."""
-
-    def __init__(self, app: ASGIApp, password: str | None):
-        self.app = app
-        self.password = password
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        if self.password is not None:
-            kind, _, value = Headers(scope=scope).get("authorization", "").partition(" ")
-            try:
-                given = base64.b64decode(value).partition(b":")[2] if kind.lower() == "basic" else b""
-            except ValueError:
-                given = b""
-            if not secrets.compare_digest(given, self.password.encode()):
-                realm = {"WWW-Authenticate": 'Basic realm="Frame Transformer: any name and the password"'}
-                return Response("This page needs a password.", 401, realm)
-        if scope["path"].startswith(QUEUE) and scope["path"] not in QUEUE_PATHS:
-            return Response("Not found", 404)
-        return None
+class _Download(FileResponse):
+    """A file that may be deleted at any moment: then the answer is 404."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        await (refusal or self.app)(scope, receive, send)
+        start: Message | None = None
 
+        async def send_later(message: Message) -> None:
+            # Starlette sends the start before it opens the file.
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            if start is not None:
+                await send(start)
+                start = None
+            await send(message)
 
-class _Separations:
-    """Runs the separations and keeps the models of the last one loaded."""
-
-    def __init__(self, visits: Visits, options: PageOptions):
-        self.visits = visits
-        self.options = options
-        known = tuple(info.name for info in list_models())
-        chosen = options.models or known
-        for model in chosen:
-            if model not in known and not Path(model).is_file():
-                raise ModelError(f"unknown model {model!r}: it is neither a file nor one of {', '.join(known)}")
-        self.models = {Path(model).stem: model for model in chosen}
-        if len(self.models) < len(chosen):
-            raise OptionError("two of the models have the same name: rename one of the files")
-        self._threads = max(1, torch.get_num_threads() // options.jobs)
-        self._loading = threading.Lock()
-        self._loaded: dict[str, MaskModel] = {}
-
-    def _load(self, names: Sequence[str], song: Song, progress: gr.Progress) -> list[MaskModel]:
-        def report(done: int, total: int) -> None:
-            song.check()
-            progress((done, total), desc="downloading the model")
-
-        progress(None, desc="loading the model")
-        with self._loading:
-            # What is not wanted now frees its memory before the next one takes some.
-            self._loaded = {name: network for name, network in self._loaded.items() if name in names}
-            for name in names:
-                song.check()
-                if name not in self._loaded:
-                    self._loaded[name] = load_model(self.models[name], report)
-            return [self._loaded[name] for name in names]
-
-    def run(
-        self,
-        song: Song,
-        models: list[str],
-        options: dict[str, Any],
-        stems: list[str],
-        audio_format: str,
-        progress: gr.Progress,
-    ) -> dict[str, Any]:
-        """Separates a song and prepares what the page plays; ``options`` are those of :class:`Separator`.
-
-        Raises FrameTransformerError and Cancelled.
-        """
-        unknown = [name for name in models if name not in self.models]
-        if unknown or not models:
-            raise OptionError(f"unknown model {unknown[0]!r}" if unknown else "choose at least one model")
-        if audio_format not in _formats():
-            raise OptionError(f"unknown audio format {audio_format!r}: use one of {', '.join(_formats())}")
-        kind, _, depth = audio_format.partition(" ")
-        output = OutputOptions(
-            song.output, "{stem}.{ext}", tuple(stems), audio_format=kind, bit_depth=depth or None, images=True
-        )
-        song.clear()
-        torch.set_num_threads(self._threads)  # of this thread
-        separator = Separator(self._load(models, song, progress), device=self.options.device, **options)
-
-        def report(done: int, total: int) -> None:
-            song.check()
-            assert song.info is not None
-            self.check_length(song, total / song.info.sample_rate)
-            if done:
-                progress((done, total), desc="separating")
-            else:
-                progress(None, desc="reading the song")
-
-        result = separate_file(separator, song.source, output, report)
-        progress(None, desc="preparing the player")
-        written = {stem: result.outputs[stem] for stem in stems}
-        tracks: dict[str, Path] = {}
-        samples: dict[str, int] = {}
-        for name, path in {MIXTURE: song.source, **written}.items():
-            tracks[f"{name}.pcm"] = song.output / f"{name}.pcm"
-            tracks[f"{name}.png"] = result.outputs[f"{name}.png"]
-            samples[name] = write_samples(path, tracks[f"{name}.pcm"], song.check)
-        song.stems, song.tracks = written, tracks
-        assert song.info is not None
-        return {
-            "tracks": [{"name": name, "samples": count} for name, count in samples.items()],
-            "rate": song.info.sample_rate,
-            "warnings": [song.without_paths(text) for text in result.warnings],
-            "seconds": result.seconds,
-            "elapsed": result.elapsed,
-        }
-
-    def check_length(self, song: Song, seconds: float) -> None:
-        """Raises OptionError for a song longer than the page takes."""
-        if seconds > 60 * self.options.max_minutes:
-            raise OptionError(
-                f"{song.name}: {seconds / 60:.0f} minutes are more than this page takes"
-                f" ({self.options.max_minutes} minutes); the command separates songs of any length"
-            )
+        try:
+            self.stat_result = os.stat(self.path)
+            self.set_stat_headers(self.stat_result)
+            await super().__call__(scope, receive, send_later)
+        except OSError:
+            await error_response(RefusedError(404, GONE))(scope, receive, send)
 
 
 def create_app(options: PageOptions = PageOptions()) -> FastAPI:
@@ -205,208 +112,315 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
     Raises:
         ModelError: a model that does not exist. OptionError: two models of the same name.
     """
-    visits = Visits(60 * options.keep_minutes)
-    separations = _Separations(visits, options)
+    separations = Separations(options.models, options.device, options.jobs, options.max_minutes)
+    room = None if options.max_gigabytes is None else round(options.max_gigabytes * 1e9)
+    visits = Visits(60 * options.keep_minutes, options.limits, room)
+    queue = JobQueue(separations.run, options.jobs, options.limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async def sweep() -> None:
             while True:
                 await asyncio.sleep(min(SWEEP_SECONDS, visits.keep))
-                await run_in_threadpool(visits.sweep)
+                await visits.sweep()
 
         sweeper = asyncio.create_task(sweep())
-        yield
-        sweeper.cancel()
-        visits.close()
+        try:
+            async with queue.working():
+                yield
+        finally:
+            sweeper.cancel()
+            visits.close()
 
-    app = FastAPI(title="Frame Transformer", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="Frame Transformer",
+        description="Separates songs into vocals and instrumental.",
+        docs_url=None,  # its page would load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        responses={"4XX": {"model": Error}, 422: {"model": Error}},
+    )
     app.state.visits = visits
+    app.state.queue = queue
+    app.add_middleware(
+        Guard,
+        hosts=options.hosts,
+        password=options.password,
+        guesses=Throttle(options.limits.guesses_per_minute),
+    )
+    _explain_errors(app)
 
-    def find_visit(visit: str) -> Visit:
-        try:
-            return visits.get(visit)
-        except KeyError:
-            raise HTTPException(410, "This page has expired: reload it and add your songs again.") from None
+    def find_visit(visit: str, request: Request) -> Visit:
+        return visits.get(visit, request.cookies)
 
-    def find(visit: str, song: str) -> Song:
-        try:
-            return find_visit(visit).songs[song]
-        except KeyError:
-            raise HTTPException(410, "This song is no longer here: add it again.") from None
+    OwnVisit = Annotated[Visit, Depends(find_visit)]
 
-    def separate(
-        visit: str,
-        song: str,
-        models: list[str],
-        ensemble: str,
-        stems: list[str],
-        audio_format: str,
-        overlap: float,
-        tta: bool,
-        smoothing: float,
-        weights: list[float] | None,
-    ) -> dict:
-        """Separates an uploaded song; ``{"cancelled": true}`` where it was cancelled meanwhile."""
-        chosen = {"ensemble": ensemble, "overlap": overlap, "tta": tta, "smoothing": smoothing, "weights": weights}
-        try:
-            found = find(visit, song)
-        except HTTPException as error:
-            raise gr.Error(error.detail, print_exception=False) from None
-        try:
-            found.check()
-            return separations.run(found, models, chosen, stems, audio_format, gr.Progress())
-        except Cancelled:
-            reason = None
-        except (FrameTransformerError, OSError) as error:
-            reason = found.without_paths(
-                str(error) if isinstance(error, FrameTransformerError) else f"{found.name}: {error.strerror}"
-            )
-        found.clear()
-        if found.cancelled.is_set():
-            with contextlib.suppress(OSError):  # of a cancelled song the upload stays, of a removed one nothing does
-                found.folder.rmdir()
-            return {"cancelled": True}
-        raise gr.Error(reason or "", print_exception=False)
+    def find_song(own: OwnVisit, song: str) -> Song:
+        if song not in own.songs:
+            raise RefusedError(410, NOT_HERE)
+        return own.songs[song]
 
-    with gr.Blocks(mode="server", analytics_enabled=False) as engine:
-        gr.api(separate, api_name="separate", concurrency_limit=options.jobs)
-    engine.queue(max_size=MAX_WAITING)
+    OwnSong = Annotated[Song, Depends(find_song)]
+
+    def find_job(song: OwnSong) -> Job:
+        if song.job is None:
+            raise RefusedError(404, "This song has not been separated yet.")
+        return song.job
+
+    OwnJob = Annotated[Job, Depends(find_job)]
 
     @app.get("/settings")
-    def settings() -> dict[str, Any]:
-        known = {info.name: info for info in list_models()}
-        return {
-            "models": [
-                {
-                    "name": name,
-                    "description": known[name].description if name in known else "",
-                    "here": name not in known or known[name].cached,
-                }
-                for name in separations.models
-            ],
-            "formats": _formats(),
-            "max_megabytes": options.max_megabytes,
-            "max_minutes": options.max_minutes,
-            "max_songs": options.max_songs,
-        }
-
-    @app.post("/visits")
-    def open_visit() -> dict[str, str]:
-        return {"visit": visits.open()}
-
-    @app.post("/visits/{visit}/alive")
-    def alive(visit: str) -> Response:
-        find_visit(visit)
-        return Response(status_code=204)
-
-    @app.post("/visits/{visit}/leave")
-    def leave(visit: str) -> Response:
-        visits.leave(visit)
-        return Response(status_code=204)
-
-    @app.post("/visits/{visit}/songs")
-    async def upload(visit: str, name: str, request: Request) -> JSONResponse:
-        limit = options.max_megabytes * 1_000_000
-        too_large = HTTPException(
-            413, f"{name} is larger than this page takes ({options.max_megabytes} MB); the command takes any size."
+    async def settings() -> Settings:
+        """What the page offers and allows."""
+        return Settings(
+            models=separations.offered(),
+            formats=formats(),
+            max_megabytes=options.max_megabytes,
+            max_minutes=options.max_minutes,
+            max_songs=options.max_songs,
         )
-        if int(request.headers.get("content-length", 0)) > limit:
+
+    @app.post("/visits", status_code=HTTPStatus.CREATED)
+    async def open_visit(request: Request, response: Response) -> OpenedVisit:
+        """Begins a visit; the cookie that comes with it is needed for all that belongs to it."""
+        visit = visits.open(_address(request))
+        response.set_cookie(
+            visit.cookie,
+            visit.secret,
+            path=f"/visits/{visit.id}",
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return OpenedVisit(visit=visit.id)
+
+    @app.post("/visits/{visit}/alive", status_code=HTTPStatus.NO_CONTENT)
+    async def alive(own: OwnVisit) -> None:
+        """Keeps a visit; without any request its songs are removed after a while."""
+
+    @app.post("/visits/{visit}/leave", status_code=HTTPStatus.NO_CONTENT)
+    async def leave(own: OwnVisit, response: Response) -> None:
+        """Ends a visit and removes its songs."""
+        response.delete_cookie(own.cookie, path=f"/visits/{own.id}")
+        await visits.leave(own)
+
+    @app.post(
+        "/visits/{visit}/songs",
+        status_code=HTTPStatus.CREATED,
+        openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+    )
+    async def upload(own: OwnVisit, query: Annotated[UploadQuery, Query()], request: Request) -> UploadedSong:
+        """Takes a song: the bytes of the file are the body."""
+        limit = options.max_megabytes * 1_000_000
+        too_large = RefusedError(
+            413,
+            f"{query.name} is larger than this page takes ({options.max_megabytes} MB); the command takes any size.",
+        )
+        announced = int(request.headers.get("content-length", 0))
+        if announced > limit:
             raise too_large
-        if len(find_visit(visit).songs) >= options.max_songs:
-            raise HTTPException(429, f"This page takes {options.max_songs} songs at a time: remove some first.")
-        identity, song = visits.add(visit, name)
+        if len(own.songs) >= options.max_songs:
+            raise RefusedError(429, f"This page takes {options.max_songs} songs at a time: remove some first.")
+        song = visits.add(own, query.name)
         try:
-            size = 0
-            with song.source.open("wb") as file:
-                async for chunk in request.stream():
-                    size += len(chunk)
-                    if size > limit:
-                        raise too_large
-                    await run_in_threadpool(file.write, chunk)
-            song.info = await run_in_threadpool(probe, song.source)
-            separations.check_length(song, song.info.duration or 0)
+            visits.claim(song, announced)
+            await _receive(request, song, limit, too_large, lambda size: visits.claim(song, size))
+            song.streams = await asyncio.to_thread(_probe_streams, song)
+            stream, info = next(iter(song.streams.items()))
+            separations.check_size(song.name, info, info.duration or 0)
         except BaseException as error:
-            with contextlib.suppress(KeyError):
-                visits.remove(visit, identity)
-            if isinstance(error, FrameTransformerError):
-                raise HTTPException(422, song.without_paths(str(error))) from None
+            await visits.remove(own, song)
             if isinstance(error, OSError):
-                raise HTTPException(507, f"{name} cannot be stored on the server: {error.strerror}.") from None
+                raise RefusedError(507, f"{song.name} cannot be stored on the server: {error.strerror}.") from None
             raise
-        return JSONResponse({"song": identity, "name": song.name, "seconds": song.info.duration})
+        return UploadedSong(
+            song=song.id,
+            name=song.name,
+            seconds=info.duration,
+            streams=[Stream(number=number, label=_label(other)) for number, other in song.streams.items()],
+            stream=stream,
+        )
 
-    @app.delete("/visits/{visit}/songs/{song}")
-    def remove(visit: str, song: str) -> Response:
-        find(visit, song)
-        visits.remove(visit, song)
-        return Response(status_code=204)
+    @app.delete("/visits/{visit}/songs/{song}", status_code=HTTPStatus.NO_CONTENT)
+    async def remove(own: OwnVisit, found: OwnSong) -> None:
+        """Removes a song and what was made of it."""
+        if found.job is not None:
+            queue.cancel(found.job)
+        await visits.remove(own, found)
 
-    @app.post("/visits/{visit}/songs/{song}/cancel")
-    def cancel(visit: str, song: str) -> Response:
-        find(visit, song).cancelled.set()
-        return Response(status_code=204)
+    @app.post("/visits/{visit}/songs/{song}/separation", status_code=HTTPStatus.ACCEPTED)
+    async def separate(own: OwnVisit, found: OwnSong, request: SeparationRequest) -> Separation:
+        """Puts a song into the queue; what was made of it before is removed."""
+        separations.check(request)
+        if request.stream not in found.streams:
+            raise OptionError(f"{found.name}: has no audio stream number {request.stream}")
+        if found.job is not None and not found.job.over:
+            raise RefusedError(409, f"{found.name} is in work already: cancel that first.")
+        info = found.streams[request.stream]
+        seconds = info.duration or 0
+        separations.check_size(found.name, info, seconds)
+        job = Job(
+            visit=own.id,
+            address=own.address,
+            source=found.source,
+            name=found.name,
+            folder=found.folder / secrets.token_hex(4),
+            request=request,
+            info=info,
+            work=seconds * passes(request),
+        )
+        visits.claim(found, found.source.stat().st_size + stored_bytes(request, info, seconds))
+        queue.put(job)
+        earlier, found.job = found.job, job
+        if earlier is not None:
+            await asyncio.to_thread(shutil.rmtree, earlier.folder, ignore_errors=True)
+        return queue.status(job)
 
-    @app.post("/visits/{visit}/songs/{song}/renew")
-    def renew(visit: str, song: str) -> Response:
-        find(visit, song).cancelled.clear()
-        return Response(status_code=204)
+    @app.get("/visits/{visit}/songs/{song}/separation")
+    async def status(job: OwnJob) -> Separation:
+        """Where a separation stands."""
+        return queue.status(job)
 
-    @app.get("/visits/{visit}/songs/{song}/tracks/{track}")
-    def track_file(visit: str, song: str, track: str) -> FileResponse:
-        found = find(visit, song)
-        if track not in found.tracks:
-            raise HTTPException(404)
+    @app.delete("/visits/{visit}/songs/{song}/separation", status_code=HTTPStatus.NO_CONTENT)
+    async def cancel(job: OwnJob) -> None:
+        """Cancels a separation: it ends at its next step."""
+        queue.cancel(job)
+
+    @app.get(
+        "/visits/{visit}/songs/{song}/separation/events",
+        response_class=EventSourceResponse,
+        responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events: `Separation` each"}},
+    )
+    async def events(own: OwnVisit, job: OwnJob) -> EventSourceResponse:
+        """The same as events, one for each change, up to the separation's end."""
+
+        async def changes() -> AsyncIterator[dict[str, str]]:
+            last = None
+            while last is None or last.state in ("waiting", "running"):
+                own.seen = time.monotonic()
+                current = queue.status(job)
+                if current != last:
+                    yield {"data": current.model_dump_json()}
+                last = current
+                await asyncio.sleep(EVENT_SECONDS)
+
+        return EventSourceResponse(changes())
+
+    @app.get("/visits/{visit}/songs/{song}/tracks/{track}", response_class=FileResponse)
+    async def track_file(job: OwnJob, track: str) -> FileResponse:
+        """Samples (``.pcm``) or the spectrogram (``.png``) of what the page plays."""
+        if track not in job.tracks:
+            raise RefusedError(404, GONE)
         kind = "image/png" if track.endswith(".png") else "application/octet-stream"
-        return FileResponse(found.tracks[track], media_type=kind, headers={"Cache-Control": "no-store"})
+        return _Download(job.tracks[track], media_type=kind, headers={"Cache-Control": "no-store"})
 
-    @app.get("/visits/{visit}/songs/{song}/stems/{stem}")
-    def stem_file(visit: str, song: str, stem: str) -> FileResponse:
-        found = find(visit, song)
-        if stem not in found.stems:
-            raise HTTPException(404)
-        path = found.stems[stem]
-        return FileResponse(path, filename=f"{found.source.stem} ({stem}){path.suffix}")
+    @app.get("/visits/{visit}/songs/{song}/stems/{stem}", response_class=FileResponse)
+    async def stem_file(found: OwnSong, job: OwnJob, stem: str) -> FileResponse:
+        """A stem as a file."""
+        if stem not in job.stems:
+            raise RefusedError(404, GONE)
+        path = job.stems[stem]
+        return _Download(path, filename=f"{found.title} ({stem}){path.suffix}")
 
-    @app.get("/visits/{visit}/stems.zip")
-    def zip_file(visit: str) -> FileResponse:
-        found = find_visit(visit)
-        separated = [song for song in list(found.songs.values()) if song.stems]
-        if not separated:
-            raise HTTPException(404)
-        path = found.folder / f"{secrets.token_hex(8)}.zip"
-        _write_zip(path, separated)
-        name = separated[0].source.stem if len(separated) == 1 else "stems"
-        return FileResponse(path, filename=f"{name}.zip", background=BackgroundTask(path.unlink, missing_ok=True))
+    @app.get("/visits/{visit}/stems.zip", response_class=StreamingResponse)
+    async def zip_file(own: OwnVisit) -> StreamingResponse:
+        """All stems of a visit, a folder for each song; songs of the same name are numbered."""
+        separated = {song: song.job.stems for song in own.songs.values() if song.job is not None and song.job.stems}
+        entries: list[tuple[str, Path]] = []
+        taken: set[str] = set()
+        for song, stems in separated.items():
+            folder, number = song.title, 1
+            while folder.lower() in taken:
+                number += 1
+                folder = f"{song.title} ({number})"
+            taken.add(folder.lower())
+            entries += [(f"{folder}/{path.name}", path) for path in stems.values()]
+        try:
+            if not entries:
+                raise FileNotFoundError
+            pieces = await asyncio.to_thread(stream_zip, entries)
+        except OSError:
+            raise RefusedError(404, GONE) from None
+        name = next(iter(separated)).title if len(separated) == 1 else "stems"
+        disposition = f"attachment; filename*=utf-8''{quote(name, safe='')}.zip"
+        return StreamingResponse(pieces, media_type="application/zip", headers={"Content-Disposition": disposition})
 
-    @app.exception_handler(HTTPException)
-    async def explain(request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"error": error.detail}, error.status_code)
-
-    gr.mount_gradio_app(app, engine, QUEUE, ssr_mode=False, mcp_server=False)
-
-    @app.get("/")
-    @app.get("/{name}")
-    def page(name: str = "") -> FileResponse:
+    @app.get("/", include_in_schema=False)
+    @app.get("/{name}", include_in_schema=False)
+    async def page(name: str = "") -> FileResponse:
         if name not in PAGE_FILES:
             raise HTTPException(404)
-        headers = {"Content-Security-Policy": CONTENT_POLICY, "Cache-Control": "no-cache"}
-        return FileResponse(PAGE / PAGE_FILES[name], headers=headers)
+        return FileResponse(PAGE / PAGE_FILES[name], headers={"Cache-Control": "no-cache"})
 
-    app.add_middleware(_Guard, password=options.password)
     return app
 
 
-def _write_zip(path: Path, songs: list[Song]) -> None:
-    """All stems, a folder for each song; songs of the same name are numbered."""
-    taken: dict[str, int] = {}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for song in songs:
-            stem = song.source.stem
-            taken[stem] = taken.get(stem, 0) + 1
-            folder = stem if taken[stem] == 1 else f"{stem} ({taken[stem]})"
-            for output in song.stems.values():
-                archive.write(output, f"{folder}/{output.name}")
+def _explain_errors(app: FastAPI) -> None:
+    """Answers every error with one sentence, ``{"error": ...}``."""
+
+    @app.exception_handler(RefusedError)
+    async def refused(request: Request, error: RefusedError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(FrameTransformerError)
+    async def unusable(request: Request, error: FrameTransformerError) -> Response:
+        return error_response(RefusedError(422, str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"][1:])
+        return error_response(RefusedError(422, f"{place}: {first['msg']}" if place else first["msg"]))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return JSONResponse({"error": HTTPStatus(error.status_code).phrase}, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": FAILED}, 500)
+
+
+def _address(request: Request) -> str:
+    return network(request.client.host) if request.client else ""
+
+
+async def _receive(
+    request: Request, song: Song, limit: int, too_large: RefusedError, claim: Callable[[int], None]
+) -> None:
+    """Writes the body of a request to the song's file. Raises what ``claim`` raises where the room is used up."""
+    size = 0
+    with song.source.open("wb") as file:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise too_large
+            if size > song.bytes:  # no length was announced
+                claim(size + (1 << 20))
+            await asyncio.to_thread(file.write, chunk)
+    song.bytes = size
+
+
+def _probe_streams(song: Song) -> dict[int, AudioInfo]:
+    """The audio streams of a song, the first being what is played by default. Raises AudioError where it has none."""
+    try:
+        streams = {0: probe(song.source)}
+        with contextlib.suppress(AudioError):
+            for number in range(1, MAX_STREAMS):
+                streams[number] = probe(song.source, number)
+    except AudioError as error:
+        raise AudioError(str(error).replace(str(song.source), song.name)) from None
+    return streams
+
+
+def _label(info: AudioInfo) -> str:
+    kinds = {1: "mono", 2: "stereo"}
+    kind = kinds.get(info.channels, f"{info.channels} channels")
+    return ", ".join(filter(None, [info.tags.get("title"), info.codec, kind]))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -417,15 +431,28 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OptionError(f"cannot listen on {host} port {port}: {reason}; choose another --port or --host") from error
 
 
-def serve(options: PageOptions, host: str, port: int, opened: Callable[[str], None]) -> None:
+def serve(options: PageOptions, host: str, port: int, opened: Callable[[str], None], proxy: str | None = None) -> None:
     """Serves the page until it is interrupted; port 0 is any free one. ``opened`` is told the address.
+
+    Args:
+        proxy: address of a reverse proxy, whose word (``X-Forwarded-For``, ``X-Forwarded-Proto``) counts for where a
+            request comes from.
 
     Raises:
         OptionError: the address is taken or not of this machine.
     """
     with _listen(host, port) as listening:
-        app = create_app(options)
+        app = create_app(replace(options, hosts=(*options.hosts, host)))
         port = listening.getsockname()[1]
         opened(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app,
+            http=protocol(options.limits, proxy),
+            ws="none",
+            log_level="warning",
+            server_header=False,
+            proxy_headers=proxy is not None,
+            forwarded_allow_ips=proxy,
+            timeout_graceful_shutdown=2,
+        )
         uvicorn.Server(config).run(sockets=[listening])

@@ -1,135 +1,174 @@
-"""What visitors brought and what was made of it: one folder for each visit, gone when the visit is."""
+"""What visitors brought and what was made of it: a folder for each song, gone when the visit is."""
 
-import os
+import asyncio
+import contextlib
 import re
 import secrets
 import shutil
 import tempfile
-import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from filelock import FileLock, Timeout
 
 from ..audio import AudioInfo
+from .jobs import Job
+from .limits import Limits, RefusedError, Throttle
 
-# Names that some file system refuses would otherwise fail on download or inside a zip.
+# Names that some file system refuses would otherwise fail inside a zip or on saving a download.
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 MAX_NAME_BYTES = 150
+PREFIX = "frame-transformer-web-"
+LOCK = "lock"
 
 
-class Cancelled(Exception):
-    """Raised inside a separation that nobody wants any more."""
+def safe_name(name: str) -> str:
+    """A file name that every system takes, as near as possible to the one that the visitor knows a song by."""
+    path = PurePath(FORBIDDEN.sub("_", re.split(r"[/\\]", name)[-1]).strip(". "))
+    encodable = path.stem.encode(errors="replace")
+    return (encodable[:MAX_NAME_BYTES].decode(errors="ignore") or "song") + path.suffix[:10].encode(
+        errors="replace"
+    ).decode()
 
 
 @dataclass
 class Song:
-    """An uploaded song. ``folder`` holds it and, once it is separated, the files of ``stems`` and ``tracks``.
+    """An uploaded song.
 
     Attributes:
-        stems: what is downloaded, by stem.
-        tracks: what the page plays and shows, by file name.
+        id: by which the page asks for it. name: as the visitor knows it; no file of the server is called so.
+        folder: holds the upload and a folder for each separation.
+        address: of the visitor, whose share of the room its ``bytes`` count to.
+        streams: what the file's header says of its audio streams, by number.
+        job: the last separation.
     """
 
+    id: str
     name: str
     folder: Path
-    info: AudioInfo | None = None
-    stems: dict[str, Path] = field(default_factory=dict)
-    tracks: dict[str, Path] = field(default_factory=dict)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    address: str
+    bytes: int = 0
+    streams: dict[int, AudioInfo] = field(default_factory=dict)
+    job: Job | None = None
 
     @property
     def source(self) -> Path:
-        return self.folder / self.name
+        return self.folder / "upload"
 
     @property
-    def output(self) -> Path:
-        return self.folder / "output"
-
-    def check(self) -> None:
-        """Raises Cancelled where the song was cancelled or removed."""
-        if self.cancelled.is_set():
-            raise Cancelled
-
-    def clear(self) -> None:
-        """Removes all that was made of the song."""
-        self.stems, self.tracks = {}, {}
-        shutil.rmtree(self.output, ignore_errors=True)
-
-    def without_paths(self, message: str) -> str:
-        """A message with the server's folders taken out of it."""
-        return message.replace(f"{self.folder}{os.sep}", "")
+    def title(self) -> str:
+        return PurePath(self.name).stem
 
 
 @dataclass
 class Visit:
-    """One open page: its songs by id, and when it was last heard of (seconds of the monotonic clock)."""
+    """One open page: its songs by id, the secret of its cookie, and when it was last heard of (monotonic seconds)."""
 
-    folder: Path
+    id: str
+    address: str
+    secret: str = field(default_factory=secrets.token_urlsafe)
     songs: dict[str, Song] = field(default_factory=dict)
     seen: float = field(default_factory=time.monotonic)
 
+    @property
+    def cookie(self) -> str:
+        return f"visit-{self.id}"
+
+    def jobs(self) -> Iterator[Job]:
+        """The separations that are not over."""
+        return (song.job for song in self.songs.values() if song.job is not None and not song.job.over)
+
 
 class Visits:
-    """All open pages, below one temporary folder.
+    """All open pages, with their files below one temporary folder. To be used from the event loop's thread only.
 
     Args:
         keep: seconds that an abandoned page's files are kept.
+        limits: how many there may be.
+        room: bytes for the files of all visits; None for four fifths of what is free now.
     """
 
-    def __init__(self, keep: float):
+    def __init__(self, keep: float, limits: Limits, room: int | None):
         self.keep = keep
-        self._root = tempfile.TemporaryDirectory(prefix="frame-transformer-web-", ignore_cleanup_errors=True)
-        self.folder = Path(self._root.name)
+        self.limits = limits
+        self._throttle = Throttle(limits.visits_per_minute)
         self._visits: dict[str, Visit] = {}
+        _remove_abandoned(Path(tempfile.gettempdir()))
+        self._root = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        self.folder = Path(self._root.name)
+        self._lock = FileLock(self.folder / LOCK)
+        self._lock.acquire()
+        self._room = room if room is not None else shutil.disk_usage(self.folder).free * 4 // 5
 
-    def open(self) -> str:
-        """Begins a visit and returns its id, which is a secret."""
-        identity = secrets.token_urlsafe(16)
-        folder = self.folder / identity
-        folder.mkdir()
-        self._visits[identity] = Visit(folder)
-        return identity
+    def open(self, address: str) -> Visit:
+        """Begins a visit. Raises RefusedError where there are too many."""
+        if wait := self._throttle.wait(address):
+            raise RefusedError(429, "Too many pages were opened from your address: wait a moment.", wait)
+        own = sum(visit.address == address for visit in self._visits.values())
+        if len(self._visits) >= self.limits.visits or own >= self.limits.visits // 2:
+            raise RefusedError(503, "Too many pages are open: close some, or come back later.")
+        self._throttle.take(address)
+        visit = Visit(secrets.token_urlsafe(12), address)
+        self._visits[visit.id] = visit
+        return visit
 
-    def get(self, identity: str) -> Visit:
-        """The visit of an id, which counts as a sign of life. Raises KeyError."""
-        visit = self._visits[identity]
+    def get(self, identity: str, cookies: dict[str, str]) -> Visit:
+        """The visit of an id, which counts as a sign of life. Raises RefusedError where the cookie is not its own."""
+        visit = self._visits.get(identity)
+        if visit is None or not secrets.compare_digest(
+            cookies.get(visit.cookie, "").encode(errors="replace"), visit.secret.encode()
+        ):
+            raise RefusedError(410, "This page has expired: reload it and add your songs again.")
         visit.seen = time.monotonic()
         return visit
 
-    def leave(self, identity: str) -> None:
-        """Ends a visit: what runs for it is cancelled, its files are removed."""
-        visit = self._visits.pop(identity, None)
-        if visit is not None:
-            for song in list(visit.songs.values()):
-                song.cancelled.set()
-            shutil.rmtree(visit.folder, ignore_errors=True)
-
-    def add(self, identity: str, name: str) -> tuple[str, Song]:
-        """A new song of a visit under the name the visitor knows it by, as far as file systems allow it."""
-        visit = self.get(identity)
-        song_id = secrets.token_urlsafe(16)
-        path = Path(FORBIDDEN.sub("_", re.split(r"[/\\]", name)[-1]).strip(". "))
-        stem = path.stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "song"
-        song = Song(f"{stem}{path.suffix[:10]}", visit.folder / song_id)
+    def add(self, visit: Visit, name: str) -> Song:
+        """A new song of a visit."""
+        identity = secrets.token_urlsafe(12)
+        song = Song(identity, safe_name(name), self.folder / identity, visit.address)
         song.folder.mkdir()
-        visit.songs[song_id] = song
-        return song_id, song
+        visit.songs[identity] = song
+        return song
 
-    def remove(self, identity: str, song_id: str) -> None:
+    def claim(self, song: Song, size: int) -> None:
+        """Sets the bytes that a song's files take. Raises RefusedError where there is no room for them."""
+        stored = [other for visit in self._visits.values() for other in visit.songs.values() if other is not song]
+        everybody = size + sum(other.bytes for other in stored)
+        own = size + sum(other.bytes for other in stored if other.address == song.address)
+        if everybody > self._room or own > self._room // 2 or size - song.bytes > shutil.disk_usage(self.folder).free:
+            raise RefusedError(507, f"{song.name}: the server has no room for it at the moment; remove other songs.")
+        song.bytes = size
+
+    async def remove(self, visit: Visit, song: Song) -> None:
         """Removes a song and its files; a separation of it ends at its next step."""
-        song = self.get(identity).songs.pop(song_id)
-        song.cancelled.set()
-        shutil.rmtree(song.folder, ignore_errors=True)
+        visit.songs.pop(song.id, None)
+        if song.job is not None:
+            song.job.cancelled.set()
+        await asyncio.to_thread(shutil.rmtree, song.folder, ignore_errors=True)
 
-    def sweep(self) -> None:
+    async def leave(self, visit: Visit) -> None:
+        """Ends a visit: what runs for it is cancelled, its files are removed."""
+        self._visits.pop(visit.id, None)
+        for song in list(visit.songs.values()):
+            await self.remove(visit, song)
+
+    async def sweep(self) -> None:
         """Ends the visits that were abandoned."""
         now = time.monotonic()
-        for identity, visit in list(self._visits.items()):
+        for visit in list(self._visits.values()):
             if now - visit.seen > self.keep:
-                self.leave(identity)
+                await self.leave(visit)
 
     def close(self) -> None:
-        """Ends all visits and removes the temporary folder."""
-        for identity in list(self._visits):
-            self.leave(identity)
+        """Removes all files."""
+        self._lock.release()
         self._root.cleanup()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what servers that were killed left behind: nobody holds the lock of their folder any more."""
+    for left in folder.glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError, Timeout), FileLock(left, timeout=0):
+            shutil.rmtree(left.parent, ignore_errors=True)

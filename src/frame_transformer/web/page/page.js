@@ -1,8 +1,8 @@
 import { Player } from "./player.js";
 
 const $ = (selector, within = document) => within.querySelector(selector);
-const QUEUE = "engine/gradio_api/queue";
 const ALIVE_SECONDS = 60;
+const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 const songs = [];
 let settings;
 let visit;
@@ -16,6 +16,15 @@ function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
+function about(seconds) {
+  return seconds === null ? "" : `, about ${clock(seconds)} left`;
+}
+
+// For screen readers: what happens to a song, but not every percent of it.
+function announce(text) {
+  $("#announcer").textContent = text;
+}
+
 function notice(text) {
   $("#notice").textContent = text;
   $("#notice").hidden = !text;
@@ -25,7 +34,7 @@ async function ask(address, options) {
   const answer = await fetch(address, options);
   if (!answer.ok) {
     const body = await answer.json().catch(() => ({}));
-    throw new Error(body.error || body.detail || `The server answered ${answer.status}.`);
+    throw new Error(body.error || `The server answered ${answer.status}.`);
   }
   return answer.status === 204 ? null : answer.json();
 }
@@ -36,7 +45,11 @@ class Song {
     this.file = file;
     this.state = "new";
     this.element = $("#song").content.cloneNode(true).firstElementChild;
+    this.element.ariaLabel = file.name;
     $("h2", this.element).textContent = file.name;
+    $("progress", this.element).ariaLabel = `Progress of ${file.name}`;
+    $(".cancel", this.element).ariaLabel = `Cancel ${file.name}`;
+    $(".remove", this.element).ariaLabel = `Remove ${file.name}`;
     $(".cancel", this.element).onclick = () => this.cancel();
     $(".remove", this.element).onclick = () => this.remove();
     $(".again", this.element).onclick = () => {
@@ -51,19 +64,27 @@ class Song {
   }
 
   show(state, text = "", share = null) {
+    const changed = state !== this.state;
     this.state = state;
     const busy = ["uploading", "waiting", "running"].includes(state);
     const bar = $("progress", this.element);
     const line = $(".state", this.element);
+    const again = $(".again", this.element);
     line.textContent = text;
     line.classList.toggle("bad", state === "failed");
     bar.hidden = !busy;
     if (share === null) bar.removeAttribute("value");
     else bar.value = share;
     $(".cancel", this.element).hidden = !["waiting", "running"].includes(state);
-    $(".again", this.element).hidden = !(this.id && ["done", "failed"].includes(state));
-    $(".again", this.element).textContent = state === "done" ? "Separate again" : "Try again";
+    again.hidden = !(this.id && ["done", "failed"].includes(state));
+    again.textContent = state === "done" ? "Separate again" : "Try again";
+    again.ariaLabel = `${again.textContent}: ${this.file.name}`;
+    $(".stream", this.element).hidden = busy || !(this.streams > 1);
+    if (this.element.contains(document.activeElement) && document.activeElement.closest("[hidden]")) {
+      $(".remove", this.element).focus();
+    }
     this.element.dataset.state = state;
+    if (changed) announce(`${this.file.name}: ${text || state}`);
     refresh();
   }
 
@@ -83,10 +104,15 @@ class Song {
       };
       request.onloadend = () => {
         this.request = null;
-        if (request.status === 200) {
-          this.id = request.response.song;
-          const seconds = request.response.seconds;
+        if (request.status === 201) {
+          const { song, seconds, streams, stream } = request.response;
+          this.id = song;
+          this.streams = streams.length;
           $(".length", this.element).textContent = seconds === null ? "" : clock(seconds);
+          for (const { number, label } of streams) {
+            $(".stream select", this.element).add(
+              new Option(`${number + 1}: ${label}`, number, false, number === stream));
+          }
           this.show("ready");
         } else if (this.state !== "removed") {
           this.show("failed", request.response?.error || "The upload was interrupted.");
@@ -100,86 +126,61 @@ class Song {
   async separate(choice) {
     this.player?.close();
     $(".result", this.element).hidden = true;
+    this.cancelling = false;
     this.show("waiting", "Waiting …");
     try {
-      await ask(`${this.address}/renew`, { method: "POST" });
-      const result = await this.queue([
-        visit, this.id, choice.models, choice.ensemble, choice.stems, choice.format,
-        choice.overlap, choice.tta, choice.smoothing, choice.weights,
-      ]);
-      if (this.state === "removed") return;
-      if (result === null || result.cancelled) {
-        this.show("ready", "Cancelled.");
-        return;
-      }
-      const notes = result.warnings.map((text) => `Note: ${text}.`);
-      this.show("done", [`Separated in ${result.elapsed.toFixed(1)} s.`, ...notes].join(" "));
-      this.present(result);
+      await ask(`${this.address}/separation`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ ...choice, stream: Number($(".stream select", this.element).value) }),
+      });
+      await this.follow();
     } catch (error) {
       if (this.state !== "removed") this.show("failed", error.message);
     }
   }
 
-  // Puts a job into the queue and follows it; null once it is cancelled.
-  async queue(data) {
-    const session = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(36)).join("");
-    await ask(`${QUEUE}/join`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ data, fn_index: 0, session_hash: session }),
-    });
+  // Shows how far the separation is until it is over. The browser itself connects again after an interruption.
+  follow() {
     return new Promise((resolve, reject) => {
-      const events = new EventSource(`${QUEUE}/data?session_hash=${session}`);
-      const end = (finish, value) => {
-        events.close();
-        this.stop = null;
-        finish(value);
+      const events = new EventSource(`${this.address}/separation/events`);
+      this.stop = () => { events.close(); resolve(); };
+      events.onerror = () => {
+        if (events.readyState !== EventSource.CLOSED) this.show(this.state, "Connection lost, trying again …");
+        else reject(new Error("The server knows nothing of this song any more: reload the page and add it again."));
       };
-      this.stop = () => end(resolve, null);
-      events.onerror = () => end(reject, new Error("The connection to the server was lost."));
       events.onmessage = (event) => {
-        const message = JSON.parse(event.data);
-        if (message.msg === "estimation") this.wait(message);
-        else if (message.msg === "process_starts") this.show("running", "Starting …");
-        else if (message.msg === "progress") this.report(message.progress_data[0]);
-        else if (message.msg === "process_completed") {
-          if (message.success) end(resolve, message.output.data[0]);
-          else end(reject, new Error(message.output.error || "The separation failed; the server's log says why."));
-        } else if (message.msg === "unexpected_error") end(reject, new Error(message.message));
+        const separation = JSON.parse(event.data);
+        this.report(separation);
+        if (!["waiting", "running"].includes(separation.state)) this.stop();
       };
     });
   }
 
-  wait({ rank, rank_eta: left }) {
-    if (this.state !== "waiting") return;
-    const before = rank === 1 ? "1 song is" : `${rank} songs are`;
-    const about = left ? ` Begins in about ${clock(left)}.` : "";
-    this.show("waiting", rank ? `In the queue: ${before} before this one.${about}` : "Next in the queue.");
-  }
-
-  report({ index, length, desc }) {
-    if (this.state !== "running") return;
-    const text = desc[0].toUpperCase() + desc.slice(1);
-    if (this.stage !== desc) {
-      this.stage = desc;
-      this.stageBegan = performance.now();
-      this.stageFrom = index || 0;
-    }
-    if (!length) {
-      this.show("running", `${text} …`);
-      return;
-    }
-    const spent = (performance.now() - this.stageBegan) / 1000;
-    const speed = (index - this.stageFrom) / spent;
-    const left = spent > 1 && speed > 0 ? `, about ${clock((length - index) / speed)} left` : "";
-    this.show("running", `${text}: ${Math.floor((100 * index) / length)} %${left}`, index / length);
+  report({ state, before, seconds_left: left, stage, share, error, result }) {
+    if (state === "waiting") {
+      const songs = before === 1 ? "1 song is" : `${before} songs are`;
+      const begins = left === null ? "" : ` Begins in about ${clock(left)}.`;
+      this.show(state, (before ? `In the queue: ${songs} before this one.` : "Next in the queue.") + begins);
+    } else if (state === "running") {
+      const text = this.cancelling ? "Cancelling" : stage[0].toUpperCase() + stage.slice(1);
+      const far = this.cancelling || share === null ? " …" : `: ${Math.floor(100 * share)} %${about(left)}`;
+      this.show(state, text + far, share);
+    } else if (state === "done") {
+      const notes = result.warnings.map((text) => `Note: ${text}.`);
+      this.show(state, [`Separated in ${result.elapsed.toFixed(1)} s.`, ...notes].join(" "));
+      this.present(result);
+    } else if (state === "cancelled") this.show("ready", "Cancelled.");
+    else this.show("failed", error);
   }
 
   async cancel() {
-    const running = this.state === "running";
-    if (running) this.show("running", "Cancelling …");
-    await ask(`${this.address}/cancel`, { method: "POST" }).catch((error) => notice(error.message));
-    if (!running) this.stop?.();
+    this.cancelling = true;
+    try {
+      await ask(`${this.address}/separation`, { method: "DELETE" });
+    } catch (error) {
+      notice(error.message);
+    }
   }
 
   remove() {
@@ -188,8 +189,12 @@ class Song {
     this.request?.abort();
     this.player?.close();
     this.stop?.();
+    const place = songs.indexOf(this);
+    songs.splice(place, 1);
     this.element.remove();
-    songs.splice(songs.indexOf(this), 1);
+    const next = songs[place] || songs.at(-1);
+    (next ? $(".remove", next.element) : $("#files")).focus();
+    announce(`${this.file.name} removed`);
     refresh();
   }
 
@@ -234,6 +239,7 @@ class Song {
 
     let frame = null;
     const draw = () => {
+      clearTimeout(frame); // one of the two is meant
       cancelAnimationFrame(frame);
       const position = player.position;
       button.textContent = player.playing ? "❚❚" : "▶";
@@ -248,7 +254,7 @@ class Song {
         $(".solo", row).ariaPressed = track.solo;
         row.classList.toggle("silent", !player.audible(track));
       });
-      if (player.playing) frame = requestAnimationFrame(draw);
+      if (player.playing) frame = CALM.matches ? setTimeout(draw, 1000) : requestAnimationFrame(draw);
     };
     draw();
     this.player = player;
@@ -275,7 +281,7 @@ function refresh() {
   $("#ensemble-choice").hidden = choice.models.length < 2;
   $("#weights").hidden = !choice.weights;
   for (const [name, field] of weights) field.parentElement.hidden = field.disabled = !choice.models.includes(name);
-  $("#separate").disabled = !ready || working || !choice.models.length || !choice.stems.length;
+  $("#separate").ariaDisabled = !ready || working || !choice.models.length || !choice.stems.length;
   $("#separate").textContent = ready > 1 ? `Separate ${ready} songs` : "Separate";
   $("#all").hidden = !songs.some((song) => song.state === "done");
 }
@@ -324,11 +330,9 @@ async function begin() {
     const box = Object.assign(document.createElement("input"), {
       type: "checkbox", name: "model", value: model.name, checked: index === 0,
     });
-    label.append(box, model.name);
-    label.title = model.description;
-    if (!model.here) {
-      label.append(Object.assign(document.createElement("small"), { textContent: "downloaded on first use" }));
-    }
+    const size = model.megabytes ? `${model.megabytes} MB to download` : "";
+    const notes = [model.description, size].filter(Boolean).join(", ");
+    label.append(box, model.name, Object.assign(document.createElement("small"), { textContent: notes }));
     $("#models").append(label);
     const field = Object.assign(document.createElement("input"), {
       type: "number", min: 0, step: 0.1, value: 1, required: true,
@@ -352,6 +356,7 @@ async function begin() {
   $("#settings").onchange = refresh;
   $("#settings").onsubmit = (event) => {
     event.preventDefault();
+    if ($("#separate").ariaDisabled === "true") return;
     start(songs.filter((song) => song.state === "ready"));
   };
   setInterval(() => {

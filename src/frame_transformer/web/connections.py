@@ -1,0 +1,59 @@
+"""Connections that end when their client stalls: uvicorn alone waits for ever."""
+
+import asyncio
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .limits import Limits, network
+
+MIN_BYTES = 10_000  # that a request which is not complete brings in the time of a stall
+
+
+def protocol(limits: Limits, proxy: str | None) -> type[asyncio.Protocol]:
+    """The protocol of a server with these limits; ``proxy`` is an address whose connections are those of many."""
+    check_seconds = limits.stalled_seconds / 2
+
+    class Connection(H11Protocol):
+        """Aborted where two checks in a row find it waiting for a client that sent next to nothing."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._received = self._strikes = 0
+            self._blocked: asyncio.TimerHandle | None = None
+            own = network(self.client[0]) if self.client else ""
+            same = sum(bool(other.client) and network(other.client[0]) == own for other in self.connections)
+            if len(self.connections) > limits.connections or (own != proxy and same > limits.connections // 2):
+                transport.abort()
+            else:
+                self.loop.call_later(check_seconds, self._check)
+
+        def _check(self) -> None:
+            if self.transport.is_closing():
+                return
+            idle = self.cycle is None or self.cycle.response_complete
+            waiting = idle or (self.cycle.more_body and not self.flow.read_paused)
+            self._strikes = self._strikes + 1 if waiting and self._received < MIN_BYTES / 2 else 0
+            self._received = 0
+            if self._strikes == 2:
+                self.transport.abort()
+            else:
+                self.loop.call_later(check_seconds, self._check)
+
+        def data_received(self, data: bytes) -> None:
+            self._received += len(data)
+            super().data_received(data)
+
+        def on_response_complete(self) -> None:
+            self._strikes = 0
+            super().on_response_complete()
+
+        def pause_writing(self) -> None:
+            self._blocked = self.loop.call_later(limits.stalled_seconds, self.transport.abort)
+            super().pause_writing()
+
+        def resume_writing(self) -> None:
+            if self._blocked is not None:
+                self._blocked.cancel()
+            super().resume_writing()
+
+    return Connection

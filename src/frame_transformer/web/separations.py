@@ -1,0 +1,174 @@
+"""From an uploaded song to what the page plays and offers for download."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..audio import FORMATS, AudioInfo
+from ..errors import ModelError, OptionError
+from ..models import list_models, load_model
+from ..separation import OutputOptions, Separator, separate_file
+from .jobs import Job
+from .schemas import Model, Result, SeparationRequest, Track
+from .tracks import write_samples
+
+logger = logging.getLogger(__name__)
+MIXTURE = "mixture"
+MEASURE_RATE, MEASURE_CHANNELS = 48_000, 2  # of the song whose length in minutes is limited
+MODEL_RATE = 44_100
+TTA_PASSES = 4
+
+
+def formats() -> list[str]:
+    """Formats with their bit depths, the first of each format being what it has without asking."""
+    return [
+        name if depth is None or place == 0 else f"{name} {depth}"
+        for name, kind in FORMATS.items()
+        for place, depth in enumerate(kind.codecs)
+    ]
+
+
+class Separations:
+    """Separates songs, and keeps the models of the last one loaded.
+
+    Args:
+        models: names or files; None for all models known by name.
+        device: as for :class:`Separator`.
+        jobs: at once; they share the threads of the CPU.
+        max_minutes: of stereo at 48 kHz.
+
+    Raises:
+        ModelError: a model that does not exist. OptionError: two models of the same name.
+    """
+
+    def __init__(self, models: Sequence[str] | None, device: str, jobs: int, max_minutes: int):
+        known = {info.name: info for info in list_models()}
+        chosen = models or tuple(known)
+        for model in chosen:
+            if model not in known and not Path(model).is_file():
+                raise ModelError(f"unknown model {model!r}: it is neither a file nor one of {', '.join(known)}")
+        self._files = {Path(model).stem: model for model in chosen}
+        if len(self._files) < len(chosen):
+            raise OptionError("two of the models have the same name: rename one of the files")
+        self._device = device
+        self._max_minutes = max_minutes
+        self._threads = max(1, torch.get_num_threads() // jobs)
+        self._loading = threading.Lock()
+        self._loaded: dict[str, nn.Module] = {}
+
+    def offered(self) -> list[Model]:
+        """The models that may be chosen, with what has to be downloaded for each."""
+        known = {info.name: info for info in list_models()}
+        return [
+            Model(
+                name=name,
+                description=known[name].description if name in known else "",
+                # Published checkpoints are float32.
+                megabytes=0 if name not in known or known[name].cached else known[name].parameters * 4 // 1_000_000,
+            )
+            for name in self._files
+        ]
+
+    def check(self, request: SeparationRequest) -> None:
+        """Raises OptionError for what the page does not offer."""
+        for name in request.models:
+            if name not in self._files:
+                raise OptionError(f"unknown model {name!r}: use one of {', '.join(self._files)}")
+        if request.format not in formats():
+            raise OptionError(f"unknown audio format {request.format!r}: use one of {', '.join(formats())}")
+        if request.weights is not None and (
+            len(request.weights) != len(request.models) or request.ensemble != "mean" or not sum(request.weights)
+        ):
+            raise OptionError("weights belong to the mean of an ensemble: one for each model, and not all zero")
+
+    def check_size(self, name: str, info: AudioInfo, seconds: float) -> None:
+        """Raises OptionError for a song that is more work than the page takes.
+
+        Length alone is no measure: memory and disk go by samples in all channels, at the song's rate or the model's,
+        whichever is higher.
+        """
+        samples = seconds * max(info.sample_rate, MODEL_RATE) * info.channels
+        minutes = max(seconds, samples / (MEASURE_RATE * MEASURE_CHANNELS)) / 60
+        if minutes > self._max_minutes:
+            kind = f"{info.channels} channels at {info.sample_rate} Hz, as much as " if minutes * 60 > seconds else ""
+            raise OptionError(
+                f"{name}: {kind}{minutes:.0f} minutes are more than this page takes"
+                f" ({self._max_minutes} minutes); the command separates songs of any length"
+            )
+
+    def _load(self, job: Job) -> list[nn.Module]:
+        job.report("loading the model")
+        names = job.request.models
+        with self._loading:
+            # What is not wanted now frees its memory before the next one takes some.
+            self._loaded = {name: network for name, network in self._loaded.items() if name in names}
+            for name in names:
+                job.check()
+                if name not in self._loaded:
+                    self._loaded[name] = load_model(
+                        self._files[name], lambda done, total: job.report("downloading the model", done, total)
+                    )
+            return [self._loaded[name] for name in names]
+
+    def run(self, job: Job) -> Result:
+        """Separates a song and prepares what the page plays. Raises FrameTransformerError and Cancelled."""
+        request, info = job.request, job.info
+        kind, _, depth = request.format.partition(" ")
+        output = OutputOptions(
+            job.folder,
+            "{stem}.{ext}",
+            tuple(request.stems),
+            audio_format=kind,
+            bit_depth=depth or None,
+            images=True,
+        )
+        torch.set_num_threads(self._threads)  # of this thread
+        separator = Separator(
+            self._load(job),
+            device=self._device,
+            overlap=request.overlap,
+            tta=request.tta,
+            smoothing=request.smoothing,
+            ensemble=request.ensemble,
+            weights=request.weights,
+        )
+
+        def report(done: int, total: int) -> None:
+            self.check_size(job.name, info, total / info.sample_rate)
+            if done:
+                job.report("separating", done, total)
+            else:
+                job.report("reading the song")
+
+        result = separate_file(separator, job.source, output, "+".join(request.models), report)
+        job.report("preparing the player")
+        job.stems = {stem: result.outputs[stem] for stem in request.stems}
+        tracks = []
+        for name, path in {MIXTURE: job.source, **job.stems}.items():
+            sound = job.folder / f"{name}.pcm"
+            tracks.append(Track(name=name, samples=write_samples(path, sound, job.check)))
+            job.tracks |= {sound.name: sound, f"{name}.png": result.outputs[f"{name}.png"]}
+        return Result(
+            stems=request.stems,
+            tracks=tracks,
+            rate=info.sample_rate,
+            seconds=result.seconds,
+            elapsed=result.elapsed,
+            warnings=[job.hide_paths(text) for text in result.warnings],
+        )
+
+
+def passes(request: SeparationRequest) -> int:
+    """Passes of a network over the whole song."""
+    return len(request.models) * (TTA_PASSES if request.tta else 1)
+
+
+def stored_bytes(request: SeparationRequest, info: AudioInfo, seconds: float) -> int:
+    """At most what a separation keeps on disk: stems, their copy before the gain is known, and the player's tracks."""
+    stems = len(request.stems)
+    samples = seconds * info.sample_rate
+    return round(samples * (info.channels * (4 + 4) * stems + 4 * (stems + 1)))
