@@ -1,10 +1,12 @@
-import json
 import os
 import signal
 import subprocess
 import sys
-import urllib.request
+import time
 
+import av
+import httpx
+import numpy as np
 import pytest
 
 from frame_transformer.web import PageOptions, create_app
@@ -18,7 +20,8 @@ def client(tiny_file):
     opened = []
 
     def make(**options):
-        client = TestClient(create_app(PageOptions(models=(str(tiny_file),), **options)))
+        app = create_app(PageOptions(models=(str(tiny_file),), **options))
+        client = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
         opened.append(client.__enter__())
         return client
 
@@ -28,24 +31,71 @@ def client(tiny_file):
 
 
 @pytest.fixture(scope="module")
-def page(tiny_file, tmp_path_factory):
-    """The command's page in a process of its own: (address, folder of its temporary files). It must leave none."""
-    temporary = tmp_path_factory.mktemp("temporary")
-    code = "import sys; from frame_transformer.cli import main; sys.argv[0] = 'frame-transformer'; main()"
-    options = ("--port", "0", "--max-minutes", "10", "--jobs", "2")
-    line = [sys.executable, "-c", code, "web", "-n", str(tiny_file), *options]
-    environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            address = process.stdout.readline().split()[4]
-            for _ in range(100):
-                try:
-                    json.load(urllib.request.urlopen(f"{address}/settings", timeout=30))
-                    break
-                except OSError:
-                    assert process.poll() is None
-            yield address, temporary
-        finally:
+def start_page(tmp_path_factory):
+    """Runs Python code that serves the page in a process of its own: (address, folder of its files, process).
+
+    At its end none may leave a file or a traceback behind.
+    """
+    running = []
+
+    def start(code, *arguments):
+        temporary = tmp_path_factory.mktemp("temporary")
+        log = (temporary.parent / f"{temporary.name}.log").open("w+")
+        environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        running.append((process, temporary, log))
+        address = process.stdout.readline().split()[4]
+        for _ in range(100):
+            try:
+                httpx.get(f"{address}/settings", timeout=30)
+                break
+            except httpx.TransportError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        return address, temporary, process
+
+    yield start
+    logs = []
+    for process, temporary, log in running:
+        if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
-    assert not list(temporary.glob("frame-transformer*"))
+        process.wait(30)
+        process.stdout.close()
+        log.seek(0)
+        logs.append(log.read())
+        log.close()
+        assert not list(temporary.glob("frame-transformer*"))
+    assert not [log for log in logs if "Traceback" in log]
+
+
+COMMAND = "import sys; from frame_transformer.cli import main; sys.argv[0] = 'frame-transformer'; main()"
+
+
+@pytest.fixture(scope="module")
+def page(start_page, tiny_file):
+    """The command's page: (address, folder of its temporary files)."""
+    return start_page(COMMAND, "web", "-n", tiny_file, "--port", 0, "--max-minutes", 10, "--jobs", 2)[:2]
+
+
+@pytest.fixture
+def two_streams(tmp_path):
+    """A Matroska file of two audio streams: a loud one in stereo, a faint one in mono."""
+    path = tmp_path / "two.mka"
+    seconds = np.arange(44_100) / 44_100
+    with av.open(path, "w") as container:
+        kinds = (("stereo", 0.5, 440.0), ("mono", 0.125, 660.0))
+        streams = [container.add_stream("pcm_s16le", rate=44_100, layout=layout) for layout, _, _ in kinds]
+        for stream, (layout, level, pitch) in zip(streams, kinds, strict=True):
+            tone = np.round(32767 * level * np.sin(2 * np.pi * pitch * seconds)).astype(np.int16)
+            channels = 2 if layout == "stereo" else 1
+            frame = av.AudioFrame.from_ndarray(np.repeat(tone, channels)[None], "s16", layout)
+            frame.sample_rate = 44_100
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    return path

@@ -27,13 +27,11 @@ LOCK = "lock"
 def safe_name(name: str) -> str:
     """A file name that every system takes, as near as possible to the one that the visitor knows a song by."""
     path = PurePath(FORBIDDEN.sub("_", re.split(r"[/\\]", name)[-1]).strip(". "))
-    encodable = path.stem.encode(errors="replace")
-    return (encodable[:MAX_NAME_BYTES].decode(errors="ignore") or "song") + path.suffix[:10].encode(
-        errors="replace"
-    ).decode()
+    stem = path.stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "song"
+    return f"{stem}{path.suffix[:10]}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Song:
     """An uploaded song.
 

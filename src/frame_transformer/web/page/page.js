@@ -237,10 +237,9 @@ class Song {
     button.onclick = () => (player.playing ? player.pause() : sound(player.play()));
     slider.oninput = () => seek(slider.value * rate);
 
-    let frame = null;
+    let drawNoMore = () => {};
     const draw = () => {
-      clearTimeout(frame); // one of the two is meant
-      cancelAnimationFrame(frame);
+      drawNoMore();
       const position = player.position;
       button.textContent = player.playing ? "❚❚" : "▶";
       button.ariaLabel = player.playing ? "Pause" : "Play";
@@ -254,7 +253,13 @@ class Song {
         $(".solo", row).ariaPressed = track.solo;
         row.classList.toggle("silent", !player.audible(track));
       });
-      if (player.playing) frame = CALM.matches ? setTimeout(draw, 1000) : requestAnimationFrame(draw);
+      if (player.playing && CALM.matches) {
+        const timer = setTimeout(draw, 1000);
+        drawNoMore = () => clearTimeout(timer);
+      } else if (player.playing) {
+        const frame = requestAnimationFrame(draw);
+        drawNoMore = () => cancelAnimationFrame(frame);
+      }
     };
     draw();
     this.player = player;
