@@ -38,9 +38,9 @@ def start_page(tmp_path_factory):
     """
     running = []
 
-    def start(code, *arguments):
-        temporary = tmp_path_factory.mktemp("temporary")
-        log = (temporary.parent / f"{temporary.name}.log").open("w+")
+    def start(code, *arguments, folder=None):
+        temporary = folder or tmp_path_factory.mktemp("temporary")
+        log = (tmp_path_factory.mktemp("log") / "stderr").open("w+")
         environment = os.environ | {"TMPDIR": str(temporary), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],

@@ -15,6 +15,14 @@ def web(
     device: Device = "auto",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free one.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Another name the page may be called by, as behind a reverse proxy; repeatable."),
+    ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(help="Address of a reverse proxy whose X-Forwarded-For tells visitors apart."),
+    ] = None,
     jobs: Annotated[
         int, typer.Option("-j", "--jobs", min=1, help="Songs separated at once; more wait in the queue.")
     ] = 1,
@@ -24,6 +32,10 @@ def web(
     ] = None,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Largest file, in MB.")] = 500,
     max_minutes: Annotated[int, typer.Option(min=1, help="Longest song, in minutes.")] = 120,
+    max_gigabytes: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Room for the files of all visitors; default: four fifths of the free space."),
+    ] = None,
     keep_minutes: Annotated[float, typer.Option(min=0.01, help="How long an abandoned page's files are kept.")] = 60,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
@@ -49,10 +61,13 @@ def web(
             jobs=jobs,
             max_megabytes=max_megabytes,
             max_minutes=max_minutes,
+            max_gigabytes=max_gigabytes,
             keep_minutes=keep_minutes,
             password=password,
+            hosts=tuple(allow_host or ()),
         ),
         host,
         port,
         opened,
+        proxy,
     )

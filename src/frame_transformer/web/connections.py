@@ -1,6 +1,7 @@
 """Connections that end when their client stalls: uvicorn alone waits for ever."""
 
 import asyncio
+from collections import Counter
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -12,6 +13,7 @@ MIN_BYTES = 10_000  # that a request which is not complete brings in the time of
 def protocol(limits: Limits, proxy: str | None) -> type[asyncio.Protocol]:
     """The protocol of a server with these limits; ``proxy`` is an address whose connections are those of many."""
     check_seconds = limits.stalled_seconds / 2
+    connected: Counter[str] = Counter()
 
     class Connection(H11Protocol):
         """Aborted where two checks in a row find it waiting for a client that sent next to nothing."""
@@ -20,12 +22,19 @@ def protocol(limits: Limits, proxy: str | None) -> type[asyncio.Protocol]:
             super().connection_made(transport)
             self._received = self._strikes = 0
             self._blocked: asyncio.TimerHandle | None = None
-            own = network(self.client[0]) if self.client else ""
-            same = sum(bool(other.client) and network(other.client[0]) == own for other in self.connections)
-            if len(self.connections) > limits.connections or (own != proxy and same > limits.connections // 2):
+            self._address = network(self.client[0]) if self.client else ""
+            connected[self._address] += 1
+            allowed = limits.connections if self._address == proxy else limits.connections // 2
+            if connected.total() > limits.connections or connected[self._address] > allowed:
                 transport.abort()
             else:
                 self.loop.call_later(check_seconds, self._check)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            connected[self._address] -= 1
+            if not connected[self._address]:
+                del connected[self._address]
+            super().connection_lost(exc)
 
         def _check(self) -> None:
             if self.transport.is_closing():

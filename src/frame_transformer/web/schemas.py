@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..separation.ensembles import Ensemble
+from ..separation.options import Ensemble
 
 Stem = Literal["vocals", "instrumental"]
 Share = Annotated[float, Field(ge=0, lt=1)]

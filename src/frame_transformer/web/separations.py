@@ -1,6 +1,5 @@
 """From an uploaded song to what the page plays and offers for download."""
 
-import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +8,13 @@ import torch
 from torch import nn
 
 from ..audio import FORMATS, AudioInfo
+from ..checkpoints import list_models, load_model
 from ..errors import ModelError, OptionError
-from ..models import list_models, load_model
-from ..separation import OutputOptions, Separator, separate_file
+from ..separation import OutputOptions, SeparationOptions, Separator, separate_file
 from .jobs import Job
 from .schemas import Model, Result, SeparationRequest, Track
 from .tracks import write_samples
 
-logger = logging.getLogger(__name__)
 MIXTURE = "mixture"
 MEASURE_RATE, MEASURE_CHANNELS = 48_000, 2  # of the song whose length in minutes is limited
 MODEL_RATE = 44_100
@@ -68,7 +66,9 @@ class Separations:
                 name=name,
                 description=known[name].description if name in known else "",
                 # Published checkpoints are float32.
-                megabytes=0 if name not in known or known[name].cached else known[name].parameters * 4 // 1_000_000,
+                megabytes=0
+                if name not in known or known[name].cached
+                else (known[name].parameters or 0) * 4 // 1_000_000,
             )
             for name in self._files
         ]
@@ -80,10 +80,19 @@ class Separations:
                 raise OptionError(f"unknown model {name!r}: use one of {', '.join(self._files)}")
         if request.format not in formats():
             raise OptionError(f"unknown audio format {request.format!r}: use one of {', '.join(formats())}")
-        if request.weights is not None and (
-            len(request.weights) != len(request.models) or request.ensemble != "mean" or not sum(request.weights)
-        ):
-            raise OptionError("weights belong to the mean of an ensemble: one for each model, and not all zero")
+        self._options(request, request.models)
+
+    def _options(self, request: SeparationRequest, models: Sequence[str | nn.Module]) -> SeparationOptions:
+        return SeparationOptions(
+            models=tuple(models),
+            device=self._device,
+            overlap=request.overlap,
+            tta=request.tta,
+            smoothing=request.smoothing,
+            ensemble=request.ensemble,
+            weights=None if request.weights is None else tuple(request.weights),
+            stream=request.stream,
+        )
 
     def check_size(self, name: str, info: AudioInfo, seconds: float) -> None:
         """Raises OptionError for a song that is more work than the page takes.
@@ -127,15 +136,7 @@ class Separations:
             images=True,
         )
         torch.set_num_threads(self._threads)  # of this thread
-        separator = Separator(
-            self._load(job),
-            device=self._device,
-            overlap=request.overlap,
-            tta=request.tta,
-            smoothing=request.smoothing,
-            ensemble=request.ensemble,
-            weights=request.weights,
-        )
+        separator = Separator(self._options(request, self._load(job)))
 
         def report(done: int, total: int) -> None:
             self.check_size(job.name, info, total / info.sample_rate)
@@ -144,13 +145,14 @@ class Separations:
             else:
                 job.report("reading the song")
 
-        result = separate_file(separator, job.source, output, "+".join(request.models), report)
+        result = separate_file(separator, job.source, output, report)
         job.report("preparing the player")
         job.stems = {stem: result.outputs[stem] for stem in request.stems}
         tracks = []
         for name, path in {MIXTURE: job.source, **job.stems}.items():
             sound = job.folder / f"{name}.pcm"
-            tracks.append(Track(name=name, samples=write_samples(path, sound, job.check)))
+            stream = request.stream if name == MIXTURE else 0
+            tracks.append(Track(name=name, samples=write_samples(path, sound, job.check, stream)))
             job.tracks |= {sound.name: sound, f"{name}.png": result.outputs[f"{name}.png"]}
         return Result(
             stems=request.stems,

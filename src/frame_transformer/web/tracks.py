@@ -6,8 +6,8 @@ from pathlib import Path
 from ..audio import AudioReader, remix
 
 
-def write_samples(source: Path, target: Path, check: Callable[[], None]) -> int:
-    """Writes a file of any format as headerless 16-bit stereo at its own rate and returns its number of samples.
+def write_samples(source: Path, target: Path, check: Callable[[], None], stream: int = 0) -> int:
+    """Writes a stream of an audio file as headerless 16-bit stereo at its own rate, and returns its number of samples.
 
     Headerless, so that the page can fetch any stretch of several tracks and start them on the same sample; ``check``
     is called for every block and may raise.
@@ -17,7 +17,7 @@ def write_samples(source: Path, target: Path, check: Callable[[], None]) -> int:
     """
     samples = 0
     with target.open("wb") as file:
-        for block in AudioReader(source):
+        for block in AudioReader(source, stream=stream):
             check()
             stereo = remix(block, 2)
             samples += stereo.shape[1]
