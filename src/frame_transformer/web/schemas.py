@@ -26,7 +26,7 @@ class SeparationRequest(Body):
     )
     stems: list[Stem] = Field(["vocals", "instrumental"], min_length=1, max_length=2)
     format: str = Field("wav", max_length=20)
-    stream: int = Field(0, ge=0, description="number of the audio stream, for files that hold several")
+    stream: int | None = Field(None, ge=0, description="number of the audio stream, for files that hold several")
     overlap: float = Field(0.0625, ge=0, le=0.5, description="share of a window that is blended with the next")
     smoothing: Share = Field(0, description="vocals fainter than this for longer than 1.5 s are removed; 0 keeps all")
     tta: bool = Field(False, description="test-time averaging: four times the work")

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ..audio import FORMATS, AudioInfo
 from ..checkpoints import list_models, load_model
 from ..errors import ModelError, OptionError
+from ..models import MaskModel
 from ..separation import OutputOptions, SeparationOptions, Separator, separate_file
 from .jobs import Job
 from .schemas import Model, Result, SeparationRequest, Track
@@ -56,7 +56,7 @@ class Separations:
         self._max_minutes = max_minutes
         self._threads = max(1, torch.get_num_threads() // jobs)
         self._loading = threading.Lock()
-        self._loaded: dict[str, nn.Module] = {}
+        self._loaded: dict[str, MaskModel] = {}
 
     def offered(self) -> list[Model]:
         """The models that may be chosen, with what has to be downloaded for each."""
@@ -82,7 +82,9 @@ class Separations:
             raise OptionError(f"unknown audio format {request.format!r}: use one of {', '.join(formats())}")
         self._options(request, request.models)
 
-    def _options(self, request: SeparationRequest, models: Sequence[str | nn.Module]) -> SeparationOptions:
+    def _options(
+        self, request: SeparationRequest, models: Sequence[str | MaskModel], stream: int | None = None
+    ) -> SeparationOptions:
         return SeparationOptions(
             models=tuple(models),
             device=self._device,
@@ -91,7 +93,7 @@ class Separations:
             smoothing=request.smoothing,
             ensemble=request.ensemble,
             weights=None if request.weights is None else tuple(request.weights),
-            stream=request.stream,
+            stream=stream,
         )
 
     def check_size(self, name: str, info: AudioInfo, seconds: float) -> None:
@@ -109,7 +111,7 @@ class Separations:
                 f" ({self._max_minutes} minutes); the command separates songs of any length"
             )
 
-    def _load(self, job: Job) -> list[nn.Module]:
+    def _load(self, job: Job) -> list[MaskModel]:
         job.report("loading the model")
         names = job.request.models
         with self._loading:
@@ -136,7 +138,7 @@ class Separations:
             images=True,
         )
         torch.set_num_threads(self._threads)  # of this thread
-        separator = Separator(self._options(request, self._load(job)))
+        separator = Separator(self._options(request, self._load(job), info.stream))
 
         def report(done: int, total: int) -> None:
             self.check_size(job.name, info, total / info.sample_rate)
@@ -151,7 +153,7 @@ class Separations:
         tracks = []
         for name, path in {MIXTURE: job.source, **job.stems}.items():
             sound = job.folder / f"{name}.pcm"
-            stream = request.stream if name == MIXTURE else 0
+            stream = info.stream if name == MIXTURE else None
             tracks.append(Track(name=name, samples=write_samples(path, sound, job.check, stream)))
             job.tracks |= {sound.name: sound, f"{name}.png": result.outputs[f"{name}.png"]}
         return Result(

@@ -23,8 +23,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from ..audio import AudioInfo, probe
-from ..errors import AudioError, FrameTransformerError, OptionError
+from ..audio import AudioInfo
+from ..errors import FrameTransformerError, OptionError
 from .archive import stream_zip
 from .connections import protocol
 from .guard import Guard, error_response
@@ -47,7 +47,6 @@ PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"": "index.html", "page.js": "page.js", "page.css": "page.css", "player.js": "player.js"}
 SWEEP_SECONDS = 15.0
 EVENT_SECONDS = 0.2
-MAX_STREAMS = 32
 NOT_HERE = "This song is no longer here: add it again."
 GONE = "This file is no longer here."
 
@@ -225,8 +224,8 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
         try:
             visits.claim(song, announced)
             await _receive(request, song, limit, too_large, lambda size: visits.claim(song, size))
-            song.streams = await asyncio.to_thread(_probe_streams, song)
-            stream, info = next(iter(song.streams.items()))
+            await asyncio.to_thread(song.probe)
+            info = song.default
             separations.check_size(song.name, info, info.duration or 0)
         except BaseException as error:
             await visits.remove(own, song)
@@ -237,8 +236,11 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             song=song.id,
             name=song.name,
             seconds=info.duration,
-            streams=[Stream(number=number, label=_label(other)) for number, other in song.streams.items()],
-            stream=stream,
+            streams=[
+                Stream(number=number, label=_label(other))
+                for number, other in sorted(song.streams.items(), key=lambda item: item[0])
+            ],
+            stream=info.stream,
         )
 
     @app.delete("/visits/{visit}/songs/{song}", status_code=HTTPStatus.NO_CONTENT)
@@ -252,11 +254,11 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
     async def separate(own: OwnVisit, found: OwnSong, request: SeparationRequest) -> Separation:
         """Puts a song into the queue; what was made of it before is removed."""
         separations.check(request)
-        if request.stream not in found.streams:
+        info = found.default if request.stream is None else found.streams.get(request.stream)
+        if info is None:
             raise OptionError(f"{found.name}: has no audio stream number {request.stream}")
         if found.job is not None and not found.job.over:
             raise RefusedError(409, f"{found.name} is in work already: cancel that first.")
-        info = found.streams[request.stream]
         seconds = info.duration or 0
         separations.check_size(found.name, info, seconds)
         job = Job(
@@ -403,18 +405,6 @@ async def _receive(
                 claim(size + (1 << 20))
             await asyncio.to_thread(file.write, chunk)
     song.bytes = size
-
-
-def _probe_streams(song: Song) -> dict[int, AudioInfo]:
-    """The audio streams of a song, the first being what is played by default. Raises AudioError where it has none."""
-    try:
-        streams = {0: probe(song.source)}
-        with contextlib.suppress(AudioError):
-            for number in range(1, MAX_STREAMS):
-                streams[number] = probe(song.source, number)
-    except AudioError as error:
-        raise AudioError(str(error).replace(str(song.source), song.name)) from None
-    return streams
 
 
 def _label(info: AudioInfo) -> str:

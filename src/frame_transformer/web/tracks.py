@@ -6,7 +6,7 @@ from pathlib import Path
 from ..audio import AudioReader, remix
 
 
-def write_samples(source: Path, target: Path, check: Callable[[], None], stream: int = 0) -> int:
+def write_samples(source: Path, target: Path, check: Callable[[], None], stream: int | None = None) -> int:
     """Writes a stream of an audio file as headerless 16-bit stereo at its own rate, and returns its number of samples.
 
     Headerless, so that the page can fetch any stretch of several tracks and start them on the same sample; ``check``

@@ -13,7 +13,8 @@ from pathlib import Path, PurePath
 
 from filelock import FileLock, Timeout
 
-from ..audio import AudioInfo
+from ..audio import AudioInfo, probe
+from ..errors import AudioError
 from .jobs import Job
 from .limits import Limits, RefusedError, Throttle
 
@@ -22,6 +23,7 @@ FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 MAX_NAME_BYTES = 150
 PREFIX = "frame-transformer-web-"
 LOCK = "lock"
+MAX_STREAMS = 32
 
 
 def safe_name(name: str) -> str:
@@ -39,7 +41,7 @@ class Song:
         id: by which the page asks for it. name: as the visitor knows it; no file of the server is called so.
         folder: holds the upload and a folder for each separation.
         address: of the visitor, whose share of the room its ``bytes`` count to.
-        streams: what the file's header says of its audio streams, by number.
+        streams: what the file's header says of its audio streams, by number. default: of the one played by default.
         job: the last separation.
     """
 
@@ -49,6 +51,7 @@ class Song:
     address: str
     bytes: int = 0
     streams: dict[int, AudioInfo] = field(default_factory=dict)
+    default: AudioInfo = field(init=False)
     job: Job | None = None
 
     @property
@@ -58,6 +61,17 @@ class Song:
     @property
     def title(self) -> str:
         return PurePath(self.name).stem
+
+    def probe(self) -> None:
+        """Finds the audio streams of the file. Raises AudioError where it has none that can be read."""
+        try:
+            self.default = probe(self.source)
+        except AudioError as error:
+            raise AudioError(str(error).replace(str(self.source), self.name)) from None
+        self.streams = {self.default.stream: self.default}
+        for number in range(min(self.default.streams, MAX_STREAMS)):
+            with contextlib.suppress(AudioError):
+                self.streams[number] = probe(self.source, number)
 
 
 @dataclass
