@@ -17,7 +17,7 @@ ALLOWED = {
     "data": {"audio", "errors", "files"},
     "evaluation": {"audio", "data", "hub", "separation", "errors", "files"},
     "separation": {"models", "checkpoints", "audio", "errors", "files"},
-    "training": {"layers", "models", "checkpoints", "data", "audio", "evaluation", "errors", "files"},
+    "training": {"layers", "models", "checkpoints", "data", "audio", "separation", "evaluation", "errors", "files"},
 }
 
 

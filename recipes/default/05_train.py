@@ -56,8 +56,6 @@ VOXAUG = VoxAugConfig(
     speed=Effect(0.5, ((0.84, 1.19),)),
     pitch_shift=Effect(0.0),
     time_stretch=Effect(0.0),
-    n_fft=MODEL.signal.n_fft,
-    hop_length=MODEL.signal.hop_length,
 )
 REAL_VOICE_SHARE = 0.2  # of the vocals drawn, real singing by one band against everybody else: more is learnt by heart
 WARM_UP_STEPS = 40

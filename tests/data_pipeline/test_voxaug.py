@@ -1,4 +1,4 @@
-"""VoxAug: the contract of its batches, levels, presence, and that every effect is used."""
+"""VoxAug: the contract of its batches, levels, and that every effect is used."""
 
 from dataclasses import fields, replace
 
@@ -14,7 +14,6 @@ from frame_transformer.data import (
     MusicDataset,
     VoxAug,
     VoxAugConfig,
-    vocal_presence,
     without_effects,
 )
 from frame_transformer.data.voxaug import MixEffects, StemEffects
@@ -53,13 +52,11 @@ def everything(probability: float) -> VoxAugConfig:
 def test_batch(catalogue):
     voxaug = VoxAug(SAMPLES)
     batch = voxaug(batch_of(catalogue, voxaug, range(16)))
-    assert batch["presence"].shape == (16, 1 + SAMPLES // 1024)
     for name in ("mixture", "instrumental", "vocals"):
         assert (batch[name].shape, batch[name].dtype) == ((16, 2, SAMPLES), torch.float32)
         assert batch[name].isfinite().all()
         assert batch[name].abs().max() <= 1 + 1e-6
     torch.testing.assert_close(batch["mixture"], batch["instrumental"] + batch["vocals"])
-    assert set(batch["presence"].unique().tolist()) == {0.0, 1.0}
     assert len(batch["songs"]) == 16
 
 
@@ -69,7 +66,7 @@ def test_a_crop_does_not_depend_on_its_batch(catalogue, config):
     together = voxaug(batch_of(catalogue, voxaug, range(6)))
     again = voxaug(batch_of(catalogue, voxaug, range(6)))
     alone = voxaug(batch_of(catalogue, voxaug, [4]))
-    for name in ("mixture", "instrumental", "vocals", "presence"):
+    for name in ("mixture", "instrumental", "vocals"):
         assert together[name].isfinite().all()
         assert torch.equal(together[name], again[name])
         torch.testing.assert_close(alone[name][0], together[name][4], atol=1e-5, rtol=0)
@@ -172,32 +169,10 @@ def test_vocals_level(catalogue):
     assert float(ratio) == pytest.approx(-9, abs=0.3)
 
 
-def test_presence_is_where_the_voice_is(catalogue):
-    """The bursts fill 2 s to 4 s of each 6 s."""
-    voxaug = VoxAug(6 * RATE, PLAIN)
-    crops = batch_of(catalogue, voxaug, range(3), CropConfig(0.0, 0.0, 1.0))
-    presence = voxaug(crops)["presence"]
-    seconds = torch.arange(presence.shape[1]) * 1024 / RATE
-    inside, outside = (seconds > 2.03) & (seconds < 3.97), (seconds < 1.97) | (seconds > 4.03)
-    assert presence[:, inside].all()
-    assert not presence[:, outside].any()
-
-
-def test_presence_threshold_and_silence():
-    mixture = torch.ones(1, 2, 8192)
-    for decibels, expected in ((-39.0, 1.0), (-41.0, 0.0)):
-        vocals = torch.full((1, 2, 8192), 10 ** (decibels / 20))
-        assert (vocal_presence(vocals, mixture, 2048, 1024, -40.0) == expected).all()
-    silence = torch.zeros(1, 2, 8192)
-    assert not vocal_presence(silence, silence, 2048, 1024, -40.0).any()
-    assert not vocal_presence(silence, mixture, 2048, 1024, -40.0).any()
-
-
 def test_no_vocals_means_none(catalogue):
     voxaug = VoxAug(SAMPLES, everything(1.0))
     batch = voxaug(batch_of(catalogue, voxaug, range(4), CropConfig(no_vocals=1.0)))
     assert not batch["vocals"].any()
-    assert not batch["presence"].any()
     assert batch["instrumental"].any()
 
 

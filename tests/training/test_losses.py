@@ -50,9 +50,9 @@ def test_terms_and_their_sum(noise):
     )
     stage = Supervised(network, loss=weights).eval()
     batch = {"mixture": 2 * noise, "instrumental": noise, "vocals": noise}
-    mixture, factor = stage.normalized(batch)
-    losses = stage.mask_losses(torch.full_like(mixture[:, :, :-1].real, 0.75), mixture, factor, batch)
-    magnitudes = mixture[:, :, :-1].abs() * factor
+    mixture = stage.read(batch)
+    losses = stage.mask_losses(torch.full_like(mixture.magnitudes, 0.75), mixture, batch)
+    magnitudes = mixture.magnitudes
     assert magnitudes.amax((1, 2, 3)).tolist() == pytest.approx([1, 1])
     assert losses["instrumental"] == pytest.approx(magnitudes.mean() / 4)
     assert losses["vocals"] == pytest.approx(magnitudes.mean() / 4)
@@ -61,5 +61,6 @@ def test_terms_and_their_sum(noise):
     # The Nyquist bin, which goes to the vocals, is a 257th of the noise; hence the tolerances.
     assert losses["multi_resolution"] == pytest.approx(0.5 + math.log(1.5), rel=0.05)
     assert losses["waveform"] == pytest.approx(0.25 * math.sqrt(2 / math.pi), rel=0.05)
-    total = sum(getattr(weights, name) * losses[name] for name in losses if name != "loss")
+    assert losses["sdr_vocals"] == losses["sdr_instrumental"] == pytest.approx(10 * math.log10(4), rel=1e-3)
+    total = sum(getattr(weights, name) * losses[name] for name in losses if hasattr(weights, name))
     assert losses["loss"] == pytest.approx(total)

@@ -16,7 +16,7 @@ from frame_transformer.training.run import train
 COMMAND = "from frame_transformer.cli import main; main()"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 ONE_STEP = (
-    "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1", "--model.warmup_steps=0", "--model.gain=[1, 1]",
+    "--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1", "--schedule.warmup_steps=0", "--model.gain=[1, 1]",
     "--model.network.dropout=0", "--trainer.gradient_clip_val=null", "--trainer.max_steps=1",
     "--data.crops_per_epoch=4",
 )  # fmt: skip

@@ -108,7 +108,7 @@ def test_which_checkpoint(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(arguments, tmp_path):
-    wild = ("--model.optimizer.lr=1e30", "--model.warmup_steps=0", "--save_every=1")
+    wild = ("--model.optimizer.lr=1e30", "--schedule.warmup_steps=0", "--save_every=1")
     with pytest.raises(TrainingError, match="the loss is not finite") as stop:
         train(arguments(tmp_path, *wild))
     (report,) = tmp_path.glob("not-finite-step-*.json")

@@ -5,7 +5,7 @@ from .catalogue import Role, Song, discover, gather, roles_in, split_of
 from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
 from .index import FileRecord, Index, read_index, scan
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
-from .voxaug import Effect, MixEffects, StemEffects, VoxAug, VoxAugConfig, vocal_presence, without_effects
+from .voxaug import Effect, MixEffects, StemEffects, VoxAug, VoxAugConfig, without_effects
 
 __all__ = [
     "CropConfig",
@@ -32,6 +32,5 @@ __all__ = [
     "roles_in",
     "scan",
     "split_of",
-    "vocal_presence",
     "without_effects",
 ]

@@ -73,6 +73,12 @@ def split_of(group: str, validation_share: float = 0.05, seed: int = 0) -> Split
     return "validation" if top != "train" and int.from_bytes(digest) < validation_share * 2**64 else "train"
 
 
+def top_folder(name: str) -> str:
+    """The first folder in a song's name, not counting `SPLIT_FOLDERS`; the whole name where there is none."""
+    first, *rest = name.split("/")
+    return rest[0] if rest and first.lower() in SPLIT_FOLDERS else first
+
+
 def audio_files(folder: Path) -> list[Path]:
     """Every audio file below ``folder`` (by suffix, hidden ones left out), sorted.
 

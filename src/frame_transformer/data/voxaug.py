@@ -1,4 +1,4 @@
-"""VoxAug: an instrumental and a vocal crop, each augmented, mixed at random levels, with per-frame vocal presence.
+"""VoxAug: an instrumental and a vocal crop, each augmented, mixed at random levels.
 
 The idea of training on mixes of unrelated songs is that of Uhlich et al., "Improving music source separation based on
 deep neural networks through data augmentation and network blending" (ICASSP 2017, section 3).
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from . import augment
 from .augment import Noise, amplitude
@@ -74,8 +73,6 @@ class VoxAugConfig:
     further singer over the first. ``speed`` (ratio) changes tempo and pitch together, ``time_stretch`` (ratio) the
     tempo alone, ``pitch_shift`` (semitones) the pitch alone; they act alike on both stems of an aligned crop. A mix of
     something that has nothing above a frequency below ``full_bandwidth`` (Hz) has nothing above it either.
-    ``presence_threshold`` (dB, relative to the RMS of the crop's mixture) is the level above which a frame counts as
-    holding vocals.
     """
 
     instrumental: StemEffects = StemEffects()
@@ -100,9 +97,6 @@ class VoxAugConfig:
     aligned_level: Range = (-4.0, 4.0)
     mixture_level: Range = (-6.0, 3.0)
     full_bandwidth: float = 14_000.0
-    presence_threshold: float = -40.0
-    n_fft: int = 2048
-    hop_length: int = 1024
 
 
 NO_EFFECTS = StemEffects(**{effect.name: Effect(0.0) for effect in fields(StemEffects)})
@@ -110,7 +104,7 @@ NO_MIX_EFFECTS = MixEffects(**{effect.name: Effect(0.0) for effect in fields(Mix
 
 
 def without_effects(config: VoxAugConfig) -> VoxAugConfig:
-    """The same frames and threshold, for validation: nothing but the sum of the stems, songs at equal loudness."""
+    """For validation: nothing but the sum of the stems, songs at equal loudness."""
     return replace(
         config,
         instrumental=NO_EFFECTS,
@@ -148,8 +142,8 @@ class VoxAug:
 
     @torch.no_grad()
     def __call__(self, crops: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns float32 "mixture", "instrumental" and "vocals" `(batch, 2, samples)`, "presence" `(batch, frames)`
-        of 0 and 1 with ``frames = 1 + samples // hop_length``, and "songs", the names of what was mixed.
+        """Returns float32 "mixture", "instrumental" and "vocals" `(batch, 2, samples)`, and "songs", the names of
+        what was mixed.
 
         The mixture is the sum of the other two and never exceeds full scale. The result depends on each crop's own
         seed alone, not on the batch it is in.
@@ -188,7 +182,6 @@ class VoxAug:
             "mixture": mixture,
             "instrumental": instrumental,
             "vocals": vocals,
-            "presence": vocal_presence(vocals, mixture, config.n_fft, config.hop_length, config.presence_threshold),
             "songs": crops["songs"],
         }
 
@@ -228,18 +221,6 @@ class VoxAug:
             cutoff = torch.tensor(bandwidth[rows], dtype=torch.float32, device=stems.device)
             stems[rows] = augment.lowpass(stems[rows], cutoff)
         return stems
-
-
-def vocal_presence(vocals: Tensor, mixture: Tensor, n_fft: int, hop_length: int, threshold: float) -> Tensor:
-    """Which STFT frames hold vocals: float32 `(batch, 1 + samples // hop_length)` of 0 and 1.
-
-    A frame (centred, ``n_fft`` samples) holds vocals when their RMS in it is more than ``threshold`` dB above (below,
-    if negative) the RMS of the whole mixture `(batch, channels, samples)`.
-    """
-    energy = vocals.square().mean(dim=1, keepdim=True)
-    frames = functional.avg_pool1d(energy, n_fft, hop_length, padding=n_fft // 2, count_include_pad=False)[:, 0]
-    reference = mixture.square().mean(dim=(1, 2)).unsqueeze(1)
-    return (frames > reference * 10 ** (threshold / 10)).float()
 
 
 def _within(uniform: np.ndarray, limits: Range) -> np.ndarray:

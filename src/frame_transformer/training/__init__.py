@@ -1,11 +1,11 @@
 """Training: stages as LightningModules, their data and schedule; needs the extra ``train``."""
 
 from .adversarial import Adversarial
-from .datamodule import ScheduledData
+from .datamodule import TrainingData
 from .losses import LossWeights
 from .muon import Muon, MuonWithAdamW
 from .pretraining import Corruption, Pretraining
-from .schedule import Phase
+from .schedule import Phase, Schedule
 from .stage import Stage
 from .supervised import Supervised
 
@@ -17,7 +17,8 @@ __all__ = [
     "MuonWithAdamW",
     "Phase",
     "Pretraining",
-    "ScheduledData",
+    "Schedule",
     "Stage",
     "Supervised",
+    "TrainingData",
 ]

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from ..checkpoints import load_model
 from ..models.discriminator import DiscriminatorConfig, FrameDiscriminator
-from .spectrogram import apply_mask
+from .losses import energy
 from .stage import Batch
 from .supervised import Supervised
 
@@ -37,6 +37,7 @@ class Adversarial(Supervised):
         discriminator_learning_rate: float = 1.0,
         accuracy_weight: float = 100.0,
         discriminator_steps_ahead: int = 0,
+        presence_threshold: float = -40.0,
         **kwargs: Any,
     ):
         """
@@ -46,6 +47,7 @@ class Adversarial(Supervised):
             discriminator_learning_rate: over the generator's.
             accuracy_weight: of the supervised loss, against 1 for the adversarial one.
             discriminator_steps_ahead: steps at the beginning in which only the supervised loss teaches the generator.
+            presence_threshold: level of the vocals (dB over the crop's mixture) above which a frame holds voice.
         """
         super().__init__(*args, **kwargs)
         self.discriminator = FrameDiscriminator(discriminator, self.network.signal)
@@ -53,22 +55,23 @@ class Adversarial(Supervised):
             self.discriminator.copy_encoder(load_model(discriminator_weights))
         self.discriminator_learning_rate = discriminator_learning_rate
         self.accuracy_weight, self.discriminator_steps_ahead = accuracy_weight, discriminator_steps_ahead
+        self.presence_threshold = presence_threshold
 
-    def losses(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        mixture, factor = self.normalized(batch)
-        magnitudes = mixture[:, :, :-1].abs() * factor
-        mask = self.model(magnitudes).float().sigmoid()
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        mixture = self.read(batch)
+        magnitudes = mixture.magnitudes
+        mask = self.estimate(magnitudes)
         generated = mask * magnitudes
         # Where voice and music are of opposite phase, the music is louder than the mixture. No mask of the separator
         # reaches that: the discriminator would look for it alone, and teach the network to mask less.
-        true = (self.spectrogram(batch["instrumental"])[:, :, :-1].abs() * factor).minimum(magnitudes)
-        supervised = self.mask_losses(mask, mixture, factor, batch)
+        true = (self.spectrogram(batch["instrumental"]).abs() * mixture.factor).minimum(magnitudes)
+        supervised = self.mask_losses(mask, mixture, batch)
 
         constant = {name: value.detach() for name, value in self.discriminator.named_parameters()}
         believed = functional_call(self.discriminator, constant, (magnitudes, generated)).float()
         adversarial = functional.softplus(-believed).mean()
 
-        voice = batch["presence"][:, None, : mask.shape[-1]]
+        voice = self.presence(batch)[:, None]
         logits_generated = self.discriminator(magnitudes, generated.detach()).float()
         logits_true = self.discriminator(magnitudes, true).float()
         voiceless = (1 - voice).expand_as(logits_generated)
@@ -81,34 +84,42 @@ class Adversarial(Supervised):
             "loss": generator + discriminator,
             "generator": generator,
             "accuracy": supervised["loss"],
+            **{name: supervised[name] for name in ("sdr_vocals", "sdr_instrumental")},
             "adversarial": adversarial,
             "discriminator": discriminator,
             **discriminator_accuracy(logits_generated, logits_true, voice),
-            "residual_vocals_db": self.residual_vocals(mask, batch),
+            **self.mask_metrics(mask, batch),
         }
 
-    def residual_vocals(self, mask: Tensor, batch: Batch) -> Tensor:
+    def presence(self, batch: Batch) -> Tensor:
+        """Which frames hold vocals; see :func:`vocal_presence`."""
+        signal = self.network.signal
+        return vocal_presence(
+            batch["vocals"], batch["mixture"], signal.n_fft, signal.hop_length, self.presence_threshold
+        )
+
+    def mask_metrics(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Energy of the voice that the mask leaves in the instrumental, over all of its energy: dB, of the batch.
 
         Masking is linear, so that what becomes of the voice alone is known exactly.
         """
-        with torch.no_grad():
-            voice = self.spectrogram(batch["vocals"])
-            left = apply_mask(mask, voice).abs().square().sum()
-            return 10 * (left / voice.abs().square().sum().clamp_min(1e-9)).clamp_min(1e-9).log10()
+        voice = self.spectrogram(batch["vocals"])
+        return {"residual_vocals_db": 10 * (energy(mask.detach() * voice) / energy(voice)).log10()}
 
     def networks(self) -> dict[str, tuple[nn.Module, float]]:
         return super().networks() | {"discriminator": (self.discriminator, self.discriminator_learning_rate)}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """As in the supervised stage, and the voice left in the instrumental."""
-        super().validation_step(batch, batch_idx)
-        mixture, factor = self.normalized(batch)
-        mask = self.average.module(mixture[:, :, :-1].abs() * factor).float().sigmoid()
-        self.log(
-            "validation/residual_vocals_db", self.residual_vocals(mask, batch),
-            on_epoch=True, sync_dist=True, batch_size=len(mask),
-        )  # fmt: skip
+
+def vocal_presence(vocals: Tensor, mixture: Tensor, n_fft: int, hop_length: int, threshold: float) -> Tensor:
+    """Which STFT frames hold vocals: float32 (batch, 1 + samples // hop_length) of 0 and 1.
+
+    A frame (centred, ``n_fft`` samples) holds vocals when their RMS in it is more than ``threshold`` dB above (below,
+    if negative) the RMS of the whole mixture (batch, channels, samples).
+    """
+    power = vocals.square().mean(dim=1, keepdim=True)
+    frames = functional.avg_pool1d(power, n_fft, hop_length, padding=n_fft // 2, count_include_pad=False)[:, 0]
+    reference = mixture.square().mean(dim=(1, 2)).unsqueeze(1)
+    return (frames > reference * 10 ** (threshold / 10)).float()
 
 
 def discriminator_accuracy(logits_generated: Tensor, logits_true: Tensor, voice: Tensor) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
-"""What a run shows of itself."""
+"""What happens beside the steps: accumulation by phase, separated excerpts, and validation on whole songs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from ..audio import AudioWriter
+from ..data import Song
+from ..data.catalogue import top_folder
+from ..evaluation.metrics import SAMPLE_RATE, utterance_sdr
+from ..evaluation.songs import STEMS, find_references, read_references
+from ..separation import Separator
+from .schedule import Schedule
+from .terminal import say
 
 # Anchors of a dark-to-bright palette, from silence to full scale.
 PALETTE = np.array([(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191)], np.float32)
@@ -31,6 +39,14 @@ def spectrogram_picture(stems: dict[str, Tensor], n_fft: int, hop_length: int) -
     level = (20 * (magnitudes / magnitudes.max()).log10() / -FLOOR_DB + 1).clamp(0, 1).numpy() * (len(PALETTE) - 1)
     colours = [np.interp(level, np.arange(len(PALETTE)), PALETTE[:, channel]) for channel in range(3)]
     return np.stack(colours, axis=-1).astype(np.uint8)
+
+
+class Accumulation(Callback):
+    """As many passes a step as the phase of the epoch says."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # Not at the start of the epoch, of which a run resumed in its middle sees nothing.
+        trainer.accumulate_grad_batches = trainer.datamodule.phase.accumulation
 
 
 class Excerpts(Callback):
@@ -64,3 +80,76 @@ class Excerpts(Callback):
                 for name, stem in stems.items():
                     samples = stem.T.cpu().numpy()
                     logger.log_audio(f"excerpt/{name}", [samples], step, sample_rate=[signal.sample_rate])
+
+
+class SongValidation(Callback):
+    """Separates whole songs with the averaged weights from time to time, and at the end of training.
+
+    A measurement is one line of ``validation.jsonl`` in the folder of the run: step, minutes of training, mean loss
+    since the last one, and the utterance SDR (dB) of vocals and instrumental. Songs lie in sub-folders, ``song/vocals``
+    and ``song/instrumental``, which may form groups, ``group/song/vocals``; a group counts with the mean of its songs.
+    The averaged model is written to ``model.safetensors`` at the same time.
+    """
+
+    def __init__(self, folder: Path, every_minutes: float, schedule: Schedule):
+        """
+        Args:
+            folder: of the songs.
+            every_minutes: minutes of training from one measurement to the next.
+            schedule: whose clock stands still meanwhile.
+
+        Raises:
+            DataError: the folder holds no songs with stems.
+        """
+        self.songs, self.every_minutes, self.schedule = find_references([folder]), every_minutes, schedule
+        self._losses: list[Tensor] = []
+        self._due = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._due = self.schedule.seconds + 60 * self.every_minutes
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._losses.append(outputs["shown"]["loss"])
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        # Before a step rather than after one, so that the checkpoint of the last step is written already.
+        if self.schedule.seconds >= self._due:
+            self._due = self.schedule.seconds + 60 * self.every_minutes
+            self.measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if self._losses and self.schedule.left(trainer) == 0:
+            self.measure(trainer, pl_module)
+
+    def measure(self, trainer: Trainer, stage: Any) -> None:
+        """Writes the averaged model and a line about it."""
+        self.schedule.pause()
+        folder = Path(trainer.default_root_dir)
+        stage.save(folder / "model.safetensors")
+        if trainer.is_global_zero:
+            separator = Separator(folder / "model.safetensors", device=str(stage.device))
+            groups: dict[str, list[tuple[float, float]]] = {}
+            for song in self.songs:
+                groups.setdefault(top_folder(song.name), []).append(sdr_of_stems(separator, song))
+            means = {group: np.nanmean(values, axis=0).round(3).tolist() for group, values in groups.items()}
+            loss = round(float(torch.stack(self._losses).mean()), 4)
+            line: dict[str, Any] = {"step": trainer.global_step, "minutes": round(self.schedule.seconds / 60, 2), "loss": loss}
+            line |= {group: dict(zip(STEMS, values, strict=True)) for group, values in means.items()}
+            with (folder / "validation.jsonl").open("a", encoding="utf-8") as log:
+                log.write(json.dumps(line) + "\n")
+            say(json.dumps(line))
+            metrics = {f"songs/{group}/{stem}": sdr for group in means for stem, sdr in line[group].items()}
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, trainer.global_step)
+        self._losses.clear()
+        trainer.strategy.barrier()
+        self.schedule.go_on()
+
+
+def sdr_of_stems(separator: Separator, song: Song) -> tuple[float, float]:
+    """Utterance SDR of vocals and instrumental in dB; NaN for a stem that is silent."""
+    true = read_references(song)
+    stems = separator.separate(true.mixture, SAMPLE_RATE)
+    return utterance_sdr(true.vocals, stems.vocals), utterance_sdr(true.instrumental, stems.instrumental)

@@ -40,7 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Saves right after a step, so that a resumed run goes on exactly there: each so many steps, at the last, and when
+    """Saves right after a step, so that a resumed run goes on exactly there: every so many steps, at the end, and when
     the run is told to stop (Ctrl-C, or SIGTERM from a scheduler). A second Ctrl-C stops at once.
 
     Lightning's own callback knows neither the end of training nor signals. The newest ``keep`` files stay.
@@ -49,7 +49,6 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: Path, every: int, keep: int = 2):
         self.folder, self.every, self.keep = folder, every, keep
         self.stop_asked = False
-        self._saved_step = -1
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -72,15 +71,14 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if step == self._saved_step or trainer.fit_loop._should_accumulate():
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         # All processes must stop at the same step, whichever was told.
         self.stop_asked = trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False)
-        if step % self.every and step != trainer.max_steps and not self.stop_asked:
-            return
         trainer.should_stop = trainer.should_stop or self.stop_asked
+        if step % self.every and step != trainer.max_steps and not trainer.should_stop:
+            return
         trainer.save_checkpoint(self.folder / f"step-{step:08d}.ckpt")
-        self._saved_step = step
         if trainer.is_global_zero:
             for old in checkpoints(self.folder)[self.keep :]:
                 old.unlink()

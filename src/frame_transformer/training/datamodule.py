@@ -1,95 +1,193 @@
-"""The data of a run: crops as long and batches as large as the phase says, resumable at any step."""
+"""The data of a training: folders of songs in, augmented batches out, resumable at any step."""
 
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+import lightning
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..data import CropSampler, DataError, VoxAug
-from ..data.datamodule import TrainingData
+from ..data import (
+    CropConfig,
+    CropDataset,
+    CropSampler,
+    DataError,
+    Index,
+    MusicDataset,
+    PreparedSong,
+    VoxAug,
+    VoxAugConfig,
+    discover,
+    prepare,
+    read_index,
+    read_prepared,
+    split_of,
+    without_effects,
+)
+from ..data.catalogue import Role
+from .terminal import counted, say
 from .schedule import Phase, check_phases, phase_at
+
+Folders = list[Path] | Path
+VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, active_share=1.0, backing=0.0)
 
 
 class Batches(Sampler[list[int]]):
-    """The crop numbers of one epoch in batches; those before ``start`` were trained on before an interruption."""
+    """The batches of one epoch; those before ``start`` were trained on before an interruption."""
 
-    def __init__(self, numbers: Sequence[int], batch_size: int, batches: int, start: int):
-        self.numbers, self.batch_size, self.batches, self.start = numbers, batch_size, batches, start
+    def __init__(self, batches: Sequence[list[int]], start: int):
+        self.batches, self.start = batches, start
 
     def __len__(self) -> int:
-        return self.batches
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in range(self.start, self.batches):
-            yield list(self.numbers[batch * self.batch_size : (batch + 1) * self.batch_size])
+        return iter(self.batches[self.start :])
 
 
-class ScheduledData(TrainingData):
-    """`TrainingData` whose crop length and batch size follow phases, and whose spectrogram is the network's.
+class TrainingData(lightning.LightningDataModule):
+    """Crops of prepared songs in batches as the phases say, mixed and augmented on the device that trains.
 
-    An epoch ends where its phase ends, so that all steps of an epoch are alike; it consists of whole steps. Needs a
-    `Stage`, and a Trainer with ``use_distributed_sampler=False`` and ``reload_dataloaders_every_n_epochs=1``.
+    Batches are those of `VoxAug` ("mixture", "instrumental", "vocals", "songs"), or of `VoxAug.music` for pretraining
+    ("mixture", "songs"), and the "seed" of each crop. The crops of an epoch do not depend on the number of processes or
+    workers. An epoch ends where its phase ends, so that all steps of an epoch are alike. Needs a Trainer with
+    ``use_distributed_sampler=False`` and ``reload_dataloaders_every_n_epochs=1``.
     """
 
     trainer: Any  # there is one whenever the methods below run
 
-    def __init__(self, *, phases: list[Phase] = [Phase()], **kwargs: Any) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        prepared: Path = Path("prepared"),
+        instrumentals: Folders = [],
+        vocals: Folders = [],
+        songs: Folders = [],
+        unlabelled: Folders = [],
+        index: Path | None = None,
+        task: Literal["separate", "pretrain"] = "separate",
+        hop_length: int = 1024,
+        phases: list[Phase] = [Phase()],  # noqa: B008 - frozen
+        crops_per_epoch: int = 8_000,
+        validation_crops: int = 64,
+        validation_share: float = 0.05,
+        workers: int = 1,
+        seed: int = 0,
+        crops: CropConfig = CropConfig(),  # noqa: B008 - frozen
+        voxaug: VoxAugConfig = VoxAugConfig(),  # noqa: B008 - frozen
+    ) -> None:
         """
         Args:
+            prepared: folder of the decoded songs, filled from the folders below, and reused by later runs.
+            instrumentals, vocals: folders of songs without voice, and of voices alone.
+            songs: folders of songs with their stems. unlabelled: folders of any music, for pretraining.
+            index: what `frame-transformer data scan` wrote; leaves out songs that cannot be trained on, and keeps alike
+                songs in one split.
+            task, hop_length: what the crops are for, and samples from one frame to the next: those of the model.
             phases: lengths of crops and sizes of batches, in order.
+            crops_per_epoch: training crops, of all processes, between two validations.
+            validation_crops: crops of validation songs. validation_share: share of songs kept for validation.
+            workers: processes that read crops, for each training process.
+            seed: of the crops, and of the split into training and validation.
+            crops: what is drawn. voxaug: how it is augmented and mixed.
         """
+        super().__init__()
         check_phases(phases)
-        # The three come from the phases and the stage, so they are no options of a run.
-        super().__init__(task="separate", samples=0, batch_size=0, **kwargs)
-        self.phases = phases
+        self.prepared, self.index = prepared, index
+        self.folders: dict[Role, list[Path]] = {
+            "instrumentals": _list(instrumentals),
+            "vocals": _list(vocals),
+            "songs": _list(songs),
+            "unlabelled": _list(unlabelled),
+        }
+        self.task, self.hop_length, self.phases = task, hop_length, phases
+        self.crops_per_epoch, self.validation_crops = crops_per_epoch, validation_crops
+        self.validation_share, self.workers, self.seed = validation_share, workers, seed
+        self.crops, self.voxaug = crops, voxaug
+        self.phase = phases[0]  # of the current epoch
         self._epoch_begin = 0  # optimizer step at which the epoch began
-        self.batches_done = 0  # batches of the epoch that were trained on; the stage counts them
-        self._resumed = False
+        self._resumed = False  # whether that is from a checkpoint
+
+    def prepare_data(self) -> None:
+        """Decodes the songs of the folders that are new or changed, and says how many had to be skipped."""
+        if not any(self.folders.values()):
+            return
+        index = read_index(self.index) if self.index else Index()
+        songs, left_out = index.usable(discover(self.folders))
+        skipped = left_out + prepare(songs, self.prepared, counted("decoded")).skipped
+        if skipped:
+            name, reason = skipped[0]
+            say(f"songs skipped: {len(skipped)}, the first: {name}: {reason}")
 
     def setup(self, stage: str | None = None) -> None:
-        super().setup(stage)
-        signal = self.trainer.lightning_module.network.signal
-        self.task = self.trainer.lightning_module.task
-        self.voxaug = replace(self.voxaug, n_fft=signal.n_fft, hop_length=signal.hop_length)
-        self.hop_length = signal.hop_length
+        """Reads the prepared songs and splits them. Raises DataError when there are none."""
+        songs = read_prepared(self.prepared)
+        splits = {song.folder: split_of(song.group, self.validation_share, self.seed) for song in songs}
+        self.training_songs = [song for song in songs if splits[song.folder] == "train"]
+        self.validation_songs = [song for song in songs if splits[song.folder] == "validation"]
+        # Always the same crops, also in phases of shorter ones.
+        self.validation = VoxAug(self.phases[-1].samples(self.hop_length), without_effects(self.voxaug))
+        self.validation_dataset = self._validation_dataset()
 
     def train_dataloader(self) -> DataLoader:
+        step = self.trainer.global_step
         if not self._resumed:
-            self._epoch_begin, self.batches_done = self.trainer.global_step, 0
+            self._epoch_begin = step
         self._resumed = False
-        phase = phase_at(self.phases, self._epoch_begin)
-        self.samples, self.batch_size = (phase.frames - 1) * self.hop_length, phase.batch_size
-        self.trainer.accumulate_grad_batches = phase.accumulation
-        rank, ranks = self._rank_and_ranks()
-        numbers = list(CropSampler(self.crops_per_epoch, rank, ranks, self.trainer.current_epoch))
-        steps = max(1, len(numbers) // (phase.batch_size * phase.accumulation))
-        if phase.until is not None:
-            steps = min(steps, phase.until - self._epoch_begin)
-        batches = steps * phase.accumulation
-        if batches * phase.batch_size > len(numbers):
-            raise DataError(f"crops_per_epoch of {self.crops_per_epoch} are not enough for one step; raise it")
+        self.phase = phase_at(self.phases, self._epoch_begin)
+        self.training = VoxAug(self.phase.samples(self.hop_length), self.voxaug)
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        crops = list(CropSampler(self.crops_per_epoch, rank, ranks, self.trainer.current_epoch))
+        batches = self.phase.batches(crops, self._epoch_begin)
+        if not batches:
+            raise DataError(
+                f"--data.crops_per_epoch: {self.crops_per_epoch} crops are not enough for one step; raise it"
+            )
+        return self._loader(
+            self._dataset(self.training_songs, self.training.read_samples, self.crops),
+            Batches(batches, (step - self._epoch_begin) * self.phase.accumulation),
+        )
+
+    def val_dataloader(self) -> DataLoader | list:
+        """The same crops every time, not augmented; no loader where the validation songs are not enough."""
+        if self.validation_dataset is None:
+            return []
+        numbers = range(self.trainer.global_rank, self.validation_crops, self.trainer.world_size)
+        size = self.phases[-1].batch_size
+        batches = [list(numbers[begin : begin + size]) for begin in range(0, len(numbers), size)]
+        return self._loader(self.validation_dataset, batches)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        voxaug = self.training if self.trainer.training else self.validation
+        mixed = voxaug.music(batch) if self.task == "pretrain" else voxaug(batch)
+        return mixed | {"seed": batch["seed"]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch_begin": self._epoch_begin}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._epoch_begin, self._resumed = state_dict["epoch_begin"], True
+
+    def _validation_dataset(self) -> CropDataset | MusicDataset | None:
+        try:
+            return self._dataset(self.validation_songs, self.validation.samples, VALIDATION_CROPS)
+        except DataError:
+            say("no validation on crops: there are too few songs; a folder named validation holds songs for it")
+            return None
+
+    def _dataset(self, songs: list[PreparedSong], samples: int, crops: CropConfig) -> CropDataset | MusicDataset:
+        kind = MusicDataset if self.task == "pretrain" else CropDataset
+        return kind(songs, samples, crops, self.seed)
+
+    def _loader(self, dataset: Dataset, batches: Sampler | list[list[int]]) -> DataLoader:
         return DataLoader(
-            self._dataset(self.training_songs, VoxAug(self.samples, self.voxaug).read_samples, self.crops),
-            batch_sampler=Batches(numbers, phase.batch_size, batches, self.batches_done),
+            dataset,
+            batch_sampler=batches,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if self.workers else None,
         )
 
-    def val_dataloader(self) -> DataLoader:
-        """Without songs for validation there is a warning and no validation, rather than no training."""
-        try:
-            return super().val_dataloader()
-        except DataError as error:
-            warnings.warn(f"no validation: {error}", stacklevel=2)
-            return []  # type: ignore[return-value]  # what Lightning takes for none
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch_begin": self._epoch_begin, "batches_done": self.batches_done}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._epoch_begin, self.batches_done = state_dict["epoch_begin"], state_dict["batches_done"]
-        self._resumed = True
+def _list(folders: Folders) -> list[Path]:
+    return [folders] if isinstance(folders, Path) else folders

@@ -36,6 +36,11 @@ class LossWeights:
         return self.multi_resolution > 0 or self.waveform > 0
 
 
+def energy(spectrum: Tensor) -> Tensor:
+    """Sum of the squared magnitudes of a whole batch; never 0."""
+    return torch.view_as_real(spectrum).square().sum().clamp_min(1e-9)
+
+
 def error_ratio(masked: Tensor, instrumental: Tensor, mixture: Tensor) -> Tensor:
     """log10 of the energy of the error over that of the mixture: −0.1 × a signal-to-distortion ratio in dB.
 

@@ -79,15 +79,11 @@ class Pretraining(Stage):
         super().__init__(*args, **kwargs)
         self.corruption, self.intact_weight = corruption, intact_weight
 
-    def losses(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return self.restoration(self.model, batch)
-
-    def restoration(self, model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The mean error where the magnitudes were spoilt and where they were not, and their weighted sum."""
-        mixture, factor = self.normalized(batch)
-        magnitudes = mixture[:, :, :-1].abs() * factor
+        magnitudes = self.read(batch).magnitudes
         spoilt, where = corrupt(magnitudes, self.corruption)
-        error = (model(spoilt).float().sigmoid() - magnitudes).abs().mean(dim=1, keepdim=True)
+        error = (self.estimate(spoilt) - magnitudes).abs().mean(dim=1, keepdim=True)
         restored = (error * where).sum() / where.sum().clamp_min(1)
         intact = (error * ~where).sum() / (~where).sum().clamp_min(1)
         return {"loss": restored + self.intact_weight * intact, "restored": restored, "intact": intact}
@@ -95,6 +91,5 @@ class Pretraining(Stage):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the loss on spoilt validation songs, spoilt alike every time."""
         torch.manual_seed(batch_idx)
-        losses = self.restoration(self.average.module, batch)
-        metrics = {f"validation/{name}": value for name, value in losses.items()}
+        metrics = {f"validation/{name}": value for name, value in self.losses(batch).items()}
         self.log_dict(metrics, on_epoch=True, sync_dist=True, batch_size=len(batch["mixture"]))

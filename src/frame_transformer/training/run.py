@@ -1,39 +1,33 @@
 """A run from the command line: configuration, output folder, resuming, and the finished model."""
 
+import logging
 import re
 import warnings
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import set_parsing_settings
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ..errors import DataError, TrainingError
+from ..errors import DataError, OptionError, TrainingError
 from ..models import MaskModelConfig
-from .callbacks import Excerpts
+from .callbacks import Accumulation, Excerpts, SongValidation
 from .checkpoint import AtomicCheckpointIO, Checkpoints, to_resume
-from .datamodule import ScheduledData
+from .datamodule import TrainingData
+from .schedule import Schedule
 from .sharding import register
 from .stage import Stage
+from .terminal import ProgressLine, say
 
 CONFIGS = Path(__file__).parent / "configs"
 BASE = CONFIGS / "base.yaml"
 # How the backends of torch.distributed say that another process is gone.
 LOST_PEER = re.compile(r"Connection (closed|reset|refused)|gloo|NCCL|heartbeat", re.IGNORECASE)
-# Warnings of Lightning and of what it calls about choices made here on purpose.
-NO_NEWS = (
-    "(?s).*By default only one JsonargparseDeprecationWarning",
-    "LightningCLI's args parameter",
-    ".*your dataloader is not resumable",  # ScheduledData is, in its own way
-    ".*is smaller than the logging interval",
-    ".*does not have many workers",
-    ".*LeafSpec.* is deprecated",
-    r"(?s).*deprecated in v4\.49",  # calls of LightningCLI to jsonargparse
-)
 
 
 def list_configs() -> list[str]:
@@ -51,13 +45,22 @@ def config_path(name_or_path: str) -> str:
 
 
 class TrainCLI(LightningCLI):
-    """The arguments of ``frame-transformer train``: LightningCLI's without subcommands, plus output and resuming."""
+    """The arguments of ``frame-transformer train``: LightningCLI's without subcommands, and those of the run itself."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str, help="Folder of the run: checkpoints, curves, the finished model.")
         parser.add_argument("--resume", type=str, default="never", help="auto (the latest checkpoint), never, or one.")
         parser.add_argument("--save_every", type=int, default=500, help="Steps from one checkpoint to the next.")
         parser.add_argument("--keep", type=int, default=2, help="How many of the latest checkpoints to keep.")
+        parser.add_argument("--max_minutes", type=float | None, help="Length of the training, all its runs together.")
+        parser.add_argument("--validation_songs", type=Path | None, help="Folder of whole songs to validate on.")
+        parser.add_argument(
+            "--validate_every_minutes", type=float, default=20.0, help="From one validation on songs to the next."
+        )
+        parser.add_class_arguments(Schedule, "schedule")
+        parser.link_arguments("max_minutes", "schedule.max_minutes")
+        parser.link_arguments("model", "data.task", lambda stage: stage.task, apply_on="instantiate")
+        parser.link_arguments("model", "data.hop_length", lambda stage: stage.network.signal.hop_length, "instantiate")
 
     def before_instantiate_classes(self) -> None:
         self.output = Path(self.config.output)
@@ -67,12 +70,15 @@ class TrainCLI(LightningCLI):
             logger.init_args.save_dir = str(self.output / logger.init_args.save_dir)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        config = self.config_init.trainer
+        config, schedule = self.config_init.trainer, self.config_init.schedule
         self.checkpoints = Checkpoints(self.output, self.config.save_every, self.config.keep)
-        callbacks: list[Callback] = [self.checkpoints, Excerpts()]
-        if config.logger is not False:
-            callbacks.append(LearningRateMonitor("step"))
-        kwargs["callbacks"] = [*(config.callbacks or []), *callbacks]
+        callbacks: list[Callback] = [Accumulation(), Excerpts(), self.checkpoints]
+        if config.enable_progress_bar is not False:
+            callbacks.append(ProgressLine(schedule))
+        if self.config.validation_songs is not None:
+            folder, minutes = self.config.validation_songs, self.config.validate_every_minutes
+            callbacks.append(SongValidation(folder, minutes, schedule))
+        kwargs["callbacks"] = [*(config.callbacks or []), schedule, *callbacks]
         kwargs["plugins"] = [*(config.plugins or []), AtomicCheckpointIO()]
         return super().instantiate_trainer(default_root_dir=str(self.output), **kwargs)
 
@@ -98,30 +104,59 @@ def parse(arguments: list[str]) -> TrainCLI:
     """Everything a run consists of, made as the arguments of ``frame-transformer train`` say.
 
     Raises:
-        TrainingError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
+        OptionError: arguments that do not parse or fit together. TrainingError, DataError, ModelError: what the user
+        can mend.
     """
-    for message in NO_NEWS:
-        warnings.filterwarnings("ignore", message)
+    quieten()
     register()
     set_parsing_settings(subclasses_enabled=[MaskModelConfig])
-    return TrainCLI(
-        Stage,
-        ScheduledData,
-        save_config_callback=None,
-        seed_everything_default=0,
-        parser_kwargs={"default_config_files": [str(BASE)], "prog": "frame-transformer train"},
-        subclass_mode_model=True,
-        args=expand(arguments),
-        run=False,
-        auto_configure_optimizers=False,
+    try:
+        return TrainCLI(
+            Stage,
+            TrainingData,
+            save_config_callback=None,
+            seed_everything_default=0,
+            parser_kwargs={
+                "default_config_files": [str(BASE)],
+                "prog": "frame-transformer train",
+                "exit_on_error": False,
+            },
+            subclass_mode_model=True,
+            args=expand(arguments),
+            run=False,
+            auto_configure_optimizers=False,
+        )
+    except (ArgumentError, ValueError, TypeError, MisconfigurationException) as error:
+        raise OptionError(readable(str(error))) from error
+
+
+def quieten() -> None:
+    """Keeps what Lightning, and what it calls, says about itself from the terminal; errors still come."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("lightning", "jsonargparse", "torch"):
+        warnings.filterwarnings("ignore", module=rf"{module}\.")
+
+
+def readable(message: str) -> str:
+    """One line out of jsonargparse's message: the option by its full name, and what is wrong with it."""
+    option = ".".join(re.findall(r'[Kk]ey "([\w.]+)"', message))
+    noise = (
+        r"Parser key|Does not validate|Subtypes:|Errors:|Given value|Problem with given|Expected a path but"
+        r"|Expected a <class 'NoneType'>|Validation failed"
     )
+    lines = (line.strip(" -") for line in message.splitlines())
+    reasons = [line for line in lines if line and not re.match(noise, line)]
+    text = "; ".join(dict.fromkeys(reasons)) or " ".join(message.split())
+    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text).replace("typing.", "")
+    return f"--{option}: {text}" if option else text
 
 
 def train(arguments: list[str]) -> Path:
     """Trains as the arguments of ``frame-transformer train`` say, and returns the path of the finished model.
 
     Raises:
-        TrainingError, DataError, ModelError: what the user can mend. SystemExit: arguments that do not parse.
+        TrainingError, DataError, ModelError: what the user can mend. OptionError: arguments that do not parse.
     """
     return run(parse(arguments))
 
@@ -146,7 +181,7 @@ def run(cli: TrainCLI) -> Path:
             ) from error
         raise
     if cli.checkpoints.stop_asked:
-        rank_zero_info(f"stopped at step {cli.trainer.global_step}: the same command with --resume auto continues")
+        say(f"stopped at step {cli.trainer.global_step}: the same command with --resume auto continues")
     result = cli.output / "model.safetensors"
     cli.model.save(result)
     return result

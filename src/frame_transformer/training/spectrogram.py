@@ -3,43 +3,52 @@
 import torch
 from torch import Tensor, nn
 
-from ..models import SignalConfig
+from ..models import SignalConfig, window_level
 
 # A silent crop is divided by this instead of by its maximum.
 SILENCE = 1e-6
 
 
 class Spectrogram(nn.Module):
-    """The short-time Fourier transform that a model reads (periodic Hann window, centred, reflect padding)."""
+    """The short-time Fourier transform that a model reads (periodic Hann window, centred, reflect padding).
+
+    The Nyquist bin is left out: networks do not see it, and it belongs to no instrumental.
+    """
 
     window: Tensor
 
     def __init__(self, signal: SignalConfig):
         super().__init__()
-        self.n_fft, self.hop_length = signal.n_fft, signal.hop_length
+        self.n_fft, self.hop_length, self.normalization = signal.n_fft, signal.hop_length, signal.normalization
         self.register_buffer("window", torch.hann_window(signal.n_fft), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 (batch, channels, samples) → complex64 (batch, channels, n_fft / 2 + 1, 1 + samples // hop)."""
+        """float32 (batch, channels, samples) → complex64 (batch, channels, n_fft / 2, 1 + samples // hop_length)."""
         spectrum = torch.stft(
             x.flatten(0, 1), self.n_fft, self.hop_length, window=self.window, return_complex=True, pad_mode="reflect"
         )
-        return spectrum.unflatten(0, x.shape[:2])
+        return spectrum[:, :-1].unflatten(0, x.shape[:2])
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:
-        """(batch, channels, n_fft / 2 + 1, time) → (batch, channels, samples)."""
-        x = torch.istft(spectrum.flatten(0, 1), self.n_fft, self.hop_length, window=self.window, length=samples)
+        """(batch, channels, n_fft / 2, time) → (batch, channels, samples)."""
+        whole = nn.functional.pad(spectrum.flatten(0, 1), (0, 0, 0, 1))
+        x = torch.istft(whole, self.n_fft, self.hop_length, window=self.window, length=samples)
         return x.unflatten(0, spectrum.shape[:2])
 
+    def scale(self, magnitudes: Tensor) -> Tensor:
+        """What the magnitudes of each crop are divided by: (batch, channels, n_fft / 2, time) → (batch, 1, 1, 1).
 
-def crop_scale(magnitudes: Tensor) -> Tensor:
-    """The largest magnitude of each crop of (batch, channels, frequency, time): (batch, 1, 1, 1)."""
-    return magnitudes.amax(dim=(1, 2, 3), keepdim=True).clamp_min(SILENCE)
+        The signal's normalization, with the crop for the separator's window or song.
+        """
+        if self.normalization == "window_level":
+            return window_level(magnitudes)
+        return magnitudes.amax(dim=(1, 2, 3), keepdim=True).clamp_min(SILENCE)
 
+    def random_gain(self, limits: tuple[float, float], scale: Tensor) -> Tensor:
+        """Factors of the normalized magnitudes in training, of the shape of ``scale``.
 
-def apply_mask(mask: Tensor, spectrum: Tensor) -> Tensor:
-    """Masks all bins but Nyquist, which goes to neither network nor instrumental.
-
-    mask (batch, channels, n_fft / 2, time), spectrum (batch, channels, n_fft / 2 + 1, time) → as the spectrum.
-    """
-    return torch.nn.functional.pad(mask, (0, 0, 0, 1)) * spectrum
+        Uniform for a song's largest magnitude, of which a crop rarely holds the whole; log-uniform for levels.
+        """
+        low, high = limits
+        share = torch.rand_like(scale)
+        return low * (high / low) ** share if self.normalization == "window_level" else low + (high - low) * share

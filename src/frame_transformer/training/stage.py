@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -21,12 +20,21 @@ from ..checkpoints import load_model, save_model
 from ..errors import TrainingError
 from ..models import MaskModelConfig, create_model
 from .muon import split_kernels
-from .schedule import warmup_polynomial
 from .sharding import shard
-from .spectrogram import Spectrogram, crop_scale
+from .spectrogram import Spectrogram
 
 Batch = dict[str, Any]
 OptimizerFactory = Callable[[Iterable], Optimizer]
+
+
+class Mixture(NamedTuple):
+    """The mixtures of a batch: spectrum (batch, channels, n_fft / 2, time), and the magnitudes that the network reads,
+    which are those of the spectrum times ``factor`` (batch, 1, 1, 1).
+    """
+
+    spectrum: Tensor
+    magnitudes: Tensor
+    factor: Tensor
 
 
 def adam_w(parameters: Iterable) -> Optimizer:
@@ -34,24 +42,21 @@ def adam_w(parameters: Iterable) -> Optimizer:
 
 
 class Stage(lightning.LightningModule):
-    """Base of the stages.
+    """Base of the stages: batches in, losses out.
 
     The exponential moving average of the weights is a module beside the network, so that checkpoints, replicas and
     shards treat it like any other; validation and the finished model use it. All random numbers of a step depend on
-    the seed, the step's number and the rank alone: a resumed run draws what an uninterrupted one would have.
+    the crops of its batch alone: a resumed run draws what an uninterrupted one would have.
     """
 
     task: Literal["separate", "pretrain"] = "separate"
-    trainer: Any  # with a ScheduledData, whenever the methods below run
+    trainer: Any
 
     def __init__(
         self,
         network: MaskModelConfig,
         initial_weights: str | None = None,
         optimizer: OptimizerFactory = adam_w,
-        warmup_steps: int = 500,
-        decay_power: float = 1.0,
-        final_learning_rate: float = 0.01,
         average_decay: float = 0.999,
         gain: tuple[float, float] = (0.4, 1.0),
         gradient_checkpointing: bool = False,
@@ -60,18 +65,15 @@ class Stage(lightning.LightningModule):
         Args:
             network: configuration of the model, of any family.
             initial_weights: a model file to start from, such as an earlier stage's; it must have the same network.
-            optimizer: makes the optimizer; its learning rate is the peak.
-            warmup_steps: over which the learning rate grows linearly.
-            decay_power: of the polynomial by which it falls afterwards; final_learning_rate: at the end, over the peak.
+            optimizer: makes the optimizer; its learning rate is the peak, see :class:`Schedule`.
             average_decay: of the moving average of the weights; less in the first steps, (1 + n) / (10 + n).
-            gain: range of the largest magnitude of a crop. In a whole song it is rarely the song's largest, by
-                which the separator divides.
+            gain: range of a random factor of the normalized magnitudes: uniform where a song's largest magnitude is
+                made 1, since that of a crop is rarely the song's; log-uniform where levels are.
             gradient_checkpointing: compute the activations of each block again in the backward pass, to save memory.
         """
         super().__init__()
         self.network = network
         self.optimizer_factory = optimizer
-        self.warmup_steps, self.decay_power, self.final_learning_rate = warmup_steps, decay_power, final_learning_rate
         self.gain = gain
         self.spectrogram = Spectrogram(network.signal)
         self.model = create_model(network)
@@ -89,35 +91,39 @@ class Stage(lightning.LightningModule):
 
     # Of each batch
 
-    def normalized(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mixture's spectrum, and the factor of it whose magnitudes the network reads: (batch, 1, 1, 1)."""
-        mixture = self.spectrogram(batch["mixture"])
-        scale = crop_scale(mixture[:, :, :-1].abs())
-        gain = torch.ones_like(scale)
+    def read(self, batch: Batch) -> Mixture:
+        """The mixtures as the network reads them: normalized, and in training at a random gain."""
+        spectrum = self.spectrogram(batch["mixture"])
+        magnitudes = spectrum.abs()
+        factor = 1 / self.spectrogram.scale(magnitudes)
         if self.training:
-            low, high = self.gain
-            gain = low + (high - low) * torch.rand_like(scale)
-        return mixture, gain / scale
+            factor = factor * self.spectrogram.random_gain(self.gain, factor)
+        return Mixture(spectrum, magnitudes * factor, factor)
 
-    def losses(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The terms of the loss by name, "loss" being what is minimised."""
+    def estimate(self, magnitudes: Tensor) -> Tensor:
+        """The mask for magnitudes, of the same shape: by the network in training, else by the average of its weights."""
+        model = self.model if self.training else self.average.module
+        return model(magnitudes).float().sigmoid()
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss by name, "loss" being what is minimised; others are only reported."""
         raise NotImplementedError
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses = self.losses(batch, batch_idx)
+    def shown(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the line of progress shows: the loss, then signal-to-distortion ratios by stem."""
+        return {"loss": losses["loss"].detach()}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        losses = self.losses(batch)
         if not torch.isfinite(losses["loss"]):
             raise TrainingError(
                 self.report_batch(batch, {name: float(value.detach()) for name, value in losses.items()})
             )
-        self.trainer.datamodule.batches_done += 1
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, prog_bar=False)
-        self.log("loss", losses["loss"].detach(), prog_bar=True, logger=False)
-        return losses["loss"]
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
+        return {"loss": losses["loss"], "shown": self.shown(losses)}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        data = self.trainer.datamodule
-        place = [data.seed, self.current_epoch, data.batches_done, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]))
+        torch.manual_seed(int(batch["seed"][0]))
 
     def report_batch(self, batch: Batch, values: Mapping[str, float]) -> str:
         """Writes what a batch with a loss that is not finite was made of; returns the message for the user."""
@@ -128,22 +134,18 @@ class Stage(lightning.LightningModule):
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return (
             f"step {step}: the loss is not finite; the songs of the batch are in {path}. The last checkpoint is intact:"
-            " continue from it with a lower learning rate, without mixed precision, or without these songs"
+            " continue from it with --resume auto and a lower learning rate, without mixed precision, or without these songs"
         )
 
     # Optimisation
 
     def configure_optimizers(self) -> Any:
-        steps = self.trainer.estimated_stepping_batches if self.trainer.max_steps < 0 else self.trainer.max_steps
         groups = []
         for network, rate in self.networks().values():
             groups += [group | {"rate": rate} for group in split_kernels(network)]
         optimizer = self.optimizer_factory(groups)
-        for group in optimizer.param_groups:
-            group["lr"] *= group.pop("rate")
-        factor = warmup_polynomial(int(steps), self.warmup_steps, self.decay_power, self.final_learning_rate)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        self.peak_learning_rates = [group["lr"] * group.pop("rate") for group in optimizer.param_groups]
+        return optimizer
 
     def networks(self) -> dict[str, tuple[nn.Module, float]]:
         """What is trained, with its learning rate over the optimizer's; each one's gradient is clipped on its own."""

@@ -1,5 +1,6 @@
 """The supervised stage: a mask that turns mixtures into instrumentals."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,9 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.functional.audio import signal_noise_ratio
 
-from .losses import LossWeights, error_ratio, multi_resolution_stft, relative_distance
-from .spectrogram import apply_mask
-from .stage import Batch, Stage
+from .losses import LossWeights, energy, error_ratio, multi_resolution_stft, relative_distance
+from .stage import Batch, Mixture, Stage
+
+STEMS = ("vocals", "instrumental")
 
 
 class Supervised(Stage):
@@ -23,49 +25,58 @@ class Supervised(Stage):
         super().__init__(*args, **kwargs)
         self.loss = loss
 
-    def losses(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        mixture, factor = self.normalized(batch)
-        mask = self.model(mixture[:, :, :-1].abs() * factor).float().sigmoid()
-        return self.mask_losses(mask, mixture, factor, batch)
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        mixture = self.read(batch)
+        return self.mask_losses(self.estimate(mixture.magnitudes), mixture, batch)
 
-    def mask_losses(self, mask: Tensor, mixture: Tensor, factor: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The terms with a weight, and their weighted sum as "loss".
+    def mask_losses(self, mask: Tensor, mixture: Mixture, batch: Batch) -> dict[str, Tensor]:
+        """The terms with a weight, their weighted sum as "loss", and the SDR of both stems over the whole batch in dB.
 
-        mask (batch, channels, n_fft / 2, time), mixture (batch, channels, n_fft / 2 + 1, time), factor
-        (batch, 1, 1, 1).
+        mask (batch, channels, n_fft / 2, time).
         """
-        weights = self.loss
-        whole, losses = mixture[:, :, :-1], {}
-        stems = {name: self.spectrogram(batch[name])[:, :, :-1] for name in ("instrumental", "vocals")}
-        for name, part in (("instrumental", mask), ("vocals", 1 - mask)):
+        weights, losses = self.loss, {}
+        spectrum, masked = mixture.spectrum, mask * mixture.spectrum
+        stems = {name: self.spectrogram(batch[name]) for name in STEMS}
+        for name, part in zip(STEMS, (1 - mask, mask), strict=True):
             if getattr(weights, name):
-                losses[name] = functional.l1_loss(part * whole.abs() * factor, stems[name].abs() * factor)
+                losses[name] = functional.l1_loss(part * mixture.magnitudes, stems[name].abs() * mixture.factor)
         if weights.sdr:
-            losses["sdr"] = error_ratio(mask * whole, stems["instrumental"], whole)
+            losses["sdr"] = error_ratio(masked, stems["instrumental"], spectrum)
         if weights.relative:
-            losses["relative"] = relative_distance(mask * whole, stems["instrumental"], stems["vocals"], whole)
+            losses["relative"] = relative_distance(masked, stems["instrumental"], stems["vocals"], spectrum)
         if weights.waveforms:
             target = batch["instrumental"]
-            estimate = self.spectrogram.inverse(apply_mask(mask, mixture), target.shape[-1])
+            estimate = self.spectrogram.inverse(masked, target.shape[-1])
             if weights.multi_resolution:
                 losses["multi_resolution"] = multi_resolution_stft(estimate, target)
             if weights.waveform:
                 level = batch["mixture"].square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-4)
                 losses["waveform"] = ((estimate - target).abs() / level).mean()
         total = sum(getattr(weights, name) * value for name, value in losses.items())
-        return {"loss": torch.as_tensor(total), **losses}
+        error = energy(masked.detach() - stems["instrumental"])
+        ratios = {f"sdr_{name}": 10 * (energy(stem) / error).log10() for name, stem in stems.items()}
+        return {"loss": torch.as_tensor(total), **losses, **ratios}
+
+    def shown(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return super().shown(losses) | {name: losses[f"sdr_{name}"] for name in STEMS}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the loss and the SDR (dB, mean over crops of 10·log10 of energy over energy of the error)."""
-        mixture, factor = self.normalized(batch)
-        mask = self.average.module(mixture[:, :, :-1].abs() * factor).float().sigmoid()
-        losses = self.mask_losses(mask, mixture, factor, batch)
-        instrumental = self.spectrogram.inverse(apply_mask(mask, mixture), batch["mixture"].shape[-1])
+        mixture = self.read(batch)
+        mask = self.estimate(mixture.magnitudes)
+        instrumental = self.spectrogram.inverse(mask * mixture.spectrum, batch["mixture"].shape[-1])
         estimates = {"instrumental": instrumental, "vocals": batch["mixture"] - instrumental}
-        metrics = {f"validation/{name}": value for name, value in losses.items()}
+        metrics = self.mask_losses(mask, mixture, batch) | self.mask_metrics(mask, batch)
         for name, estimate in estimates.items():
             ratio = signal_noise_ratio(estimate.flatten(1), batch[name].flatten(1))
-            metrics[f"validation/sdr_{name}"] = ratio.mean()
-        self.log_dict(metrics, on_epoch=True, sync_dist=True, batch_size=len(mask))
+            metrics[f"sdr_{name}"] = ratio.mean()
+        self.log_dict(
+            {f"validation/{name}": value for name, value in metrics.items()},
+            on_epoch=True, sync_dist=True, batch_size=len(mask),
+        )  # fmt: skip
         if batch_idx == 0:
             self.excerpt = {"mixture": batch["mixture"][0], **{name: stem[0] for name, stem in estimates.items()}}
+
+    def mask_metrics(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """What else validation reports of a mask."""
+        return {}
