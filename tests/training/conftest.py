@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("lightning")
 
-from tests.data_pipeline.conftest import bursts, tone, write
+from tests.data_pipeline.conftest import bursts, folders, prepared, tone, write  # noqa: F401 - fixtures among them
 
 # AsymUNetMCT's smallest sensible form, on short spectra.
 NETWORK = {
@@ -41,12 +41,12 @@ def network_arguments(**changes) -> list[str]:
 @pytest.fixture(scope="session")
 def arguments(music, tmp_path_factory):
     """Arguments of a small run into ``output``; later ones win."""
-    prepared = tmp_path_factory.mktemp("prepared")
+    prepared_songs = tmp_path_factory.mktemp("prepared")
 
     def make(output: Path, *more: str, config: str = "tiny") -> list[str]:
-        folders = [f"--data.{role}={music / role}" for role in ("instrumentals", "vocals", "songs")]
+        roles = [f"--data.{role}={music / role}" for role in ("instrumentals", "vocals", "songs")]
         return [
-            "--config", config, *network_arguments(), *folders, f"--data.prepared={prepared}", f"--output={output}",
+            "--config", config, *network_arguments(), *roles, f"--data.prepared={prepared_songs}", f"--output={output}",
             "--data.validation_share=0", "--data.workers=0", "--data.crops_per_epoch=12", "--data.validation_crops=2",
             '--data.phases=[{"until": null, "frames": 64, "batch_size": 2}]',
             "--trainer.max_steps=9", "--trainer.accelerator=cpu", "--trainer.devices=1",

@@ -74,9 +74,11 @@ def split_of(group: str, validation_share: float = 0.05, seed: int = 0) -> Split
 
 
 def top_folder(name: str) -> str:
-    """The first folder in a song's name, not counting `SPLIT_FOLDERS`; the whole name where there is none."""
-    first, *rest = name.split("/")
-    return rest[0] if rest and first.lower() in SPLIT_FOLDERS else first
+    """The first folder in a song's name that is none of `SPLIT_FOLDERS` or `FOLDER_ROLES`, or the name without them."""
+    parts = name.split("/")
+    while len(parts) > 1 and parts[0].lower() in (*SPLIT_FOLDERS, *FOLDER_ROLES):
+        del parts[0]
+    return parts[0]
 
 
 def audio_files(folder: Path) -> list[Path]:

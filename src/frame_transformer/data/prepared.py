@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from ..errors import AudioError, DataError
 from ..files import whole
-from .catalogue import FOLDER_ROLES, ROLES, SPLIT_FOLDERS, AudioFile, Role, Song
+from .catalogue import ROLES, AudioFile, Role, Song, top_folder
 from .reading import SAMPLE_RATE, read
 
 FULL_SCALE = 32768
@@ -61,10 +61,7 @@ class PreparedSong:
     @property
     def singer(self) -> str:
         """The folder, right below that of the role, that the song lies in: whoever sings, if a folder is a singer."""
-        parts = self.name.split("/")
-        while len(parts) > 1 and parts[0].lower() in (*SPLIT_FOLDERS, *FOLDER_ROLES):
-            del parts[0]
-        return parts[0]
+        return top_folder(self.name)
 
     def crop(self, stem: str, start: int, samples: int) -> np.ndarray:
         """Samples ``start`` to ``start + samples`` as int16 `(samples, 2)`, a copy; zeros beyond the song's ends.

@@ -44,7 +44,7 @@ def spectrogram_picture(stems: dict[str, Tensor], n_fft: int, hop_length: int) -
 class Accumulation(Callback):
     """As many passes a step as the phase of the epoch says."""
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         # Not at the start of the epoch, of which a run resumed in its middle sees nothing.
         trainer.accumulate_grad_batches = trainer.datamodule.phase.accumulation
 
@@ -135,7 +135,11 @@ class SongValidation(Callback):
                 groups.setdefault(top_folder(song.name), []).append(sdr_of_stems(separator, song))
             means = {group: np.nanmean(values, axis=0).round(3).tolist() for group, values in groups.items()}
             loss = round(float(torch.stack(self._losses).mean()), 4)
-            line: dict[str, Any] = {"step": trainer.global_step, "minutes": round(self.schedule.seconds / 60, 2), "loss": loss}
+            line: dict[str, Any] = {
+                "step": trainer.global_step,
+                "minutes": round(self.schedule.seconds / 60, 2),
+                "loss": loss,
+            }
             line |= {group: dict(zip(STEMS, values, strict=True)) for group, values in means.items()}
             with (folder / "validation.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")

@@ -26,8 +26,8 @@ from ..data import (
     without_effects,
 )
 from ..data.catalogue import Role
-from .terminal import counted, say
 from .schedule import Phase, check_phases, phase_at
+from .terminal import counted, say
 
 Folders = list[Path] | Path
 VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, active_share=1.0, backing=0.0)

@@ -101,7 +101,7 @@ class Stage(lightning.LightningModule):
         return Mixture(spectrum, magnitudes * factor, factor)
 
     def estimate(self, magnitudes: Tensor) -> Tensor:
-        """The mask for magnitudes, of the same shape: by the network in training, else by the average of its weights."""
+        """The mask for magnitudes, of the same shape: by the network in training, else with the averaged weights."""
         model = self.model if self.training else self.average.module
         return model(magnitudes).float().sigmoid()
 
@@ -134,7 +134,7 @@ class Stage(lightning.LightningModule):
         path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return (
             f"step {step}: the loss is not finite; the songs of the batch are in {path}. The last checkpoint is intact:"
-            " continue from it with --resume auto and a lower learning rate, without mixed precision, or without these songs"
+            " continue with --resume auto and a lower learning rate, without mixed precision, or without these songs"
         )
 
     # Optimisation
