@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and temporary ones that do not outlive their process for long."""
 
 import contextlib
 import hashlib
@@ -7,12 +7,13 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 _HOST = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
-_TEMPORARY = re.compile(rf"\.[0-9a-f]{{12}}-{_HOST}-(\d{{1,9}})\.part")
+_TEMPORARY = re.compile(rf"\.[0-9a-f]{{12}}-{_HOST}-(\d{{1,9}})\.part|frame-transformer-{_HOST}-(\d{{1,9}})-")
 _in_use: set[Path] = set()
 _tidied: set[Path] = set()
 
@@ -30,7 +31,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path.parent)
+    remove_abandoned(path.parent)
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{_HOST}-{os.getpid()}.part{path.suffix}")
     _in_use.add(temporary)
     try:
@@ -50,6 +51,22 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         _in_use.discard(temporary)
 
 
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for temporary files, removed at the end; those of processes that were killed are removed before.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
+    remove_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"frame-transformer-{_HOST}-{os.getpid()}-") as folder:
+        _in_use.add(Path(folder))
+        try:
+            yield Path(folder)
+        finally:
+            _in_use.discard(Path(folder))
+
+
 def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -57,15 +74,17 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Removes the temporary files of dead processes of this machine, once for each folder."""
+def remove_abandoned(folder: Path) -> None:
+    """Removes the temporary files of dead processes of this machine from a folder, once for each folder."""
     if folder in _tidied:
         return
     _tidied.add(folder)
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            if (match := _TEMPORARY.match(path.name)) and path not in _in_use and not _is_running(int(match[1])):
-                _remove(path)
+            match = _TEMPORARY.match(path.name)
+            if match and path not in _in_use and not _is_running(int(match[1] or match[2])):
+                with contextlib.suppress(OSError):
+                    _remove(path)
 
 
 def _is_running(process: int) -> bool:
