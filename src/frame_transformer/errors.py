@@ -27,3 +27,15 @@ class DataError(FrameTransformerError):
 
 class TrainingError(FrameTransformerError):
     """A training run cannot start or go on."""
+
+
+def explain(error: Exception, subject: object, smaller: str) -> str:
+    """One line about an error that nobody foresaw, met in the work on ``subject``.
+
+    ``smaller`` says what needs less memory, should that have been missing.
+    """
+    reason = " ".join(str(error).split())
+    # PyTorch's own errors of missing memory: that of a GPU, and a bare RuntimeError on the CPU.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in reason:
+        return f"{subject}: not enough memory; try {smaller}"
+    return f"{subject}: {type(error).__name__}: {reason[:200] or 'no reason given'} (-v shows where)"

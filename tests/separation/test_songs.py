@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from frame_transformer.errors import AudioError
-from frame_transformer.separation.records import RECORDS, LocalFolder, Record
+from frame_transformer.files import whole
+from frame_transformer.separation.records import RECORDS, Record
 from frame_transformer.separation.songs import find_songs, spooled
 
 needs_bytes = pytest.mark.skipif(sys.platform != "linux", reason="names are not bytes here")
@@ -91,7 +92,8 @@ def test_stems_of_an_earlier_run_are_no_songs_unless_named():
     make("a.mp3", "separated/m/a/vocals.wav", "separated/mine.wav", "separated/m/a/instrumental.wav")
     outputs = {name: f"m/a/{name}.wav" for name in ("vocals", "instrumental")}
     record = Record("a.mp3", None, (), (), {}, outputs)
-    LocalFolder(os.path.abspath("separated")).write("1-1.json", record, ())
+    with whole(f"separated/{RECORDS}/1-1.json") as file:
+        file.write_text(record.to_json())
     songs = find_songs(["."])
     assert [str(song.source) for song in songs.songs] == ["a.mp3", "separated/mine.wav"]
     assert songs.left_out["stems of an earlier run"] == 2

@@ -1,7 +1,7 @@
 """Models on disk: files with weights and configuration, checkpoints of the research code, ONNX."""
 
 from .files import save_model
-from .loading import ModelInfo, list_models, load_model
+from .loading import ModelInfo, list_models, load_model, weights_digest
 from .onnx import OnnxModel, export_model
 from .research import import_state_dict, load_checkpoint
 
@@ -14,4 +14,5 @@ __all__ = [
     "load_checkpoint",
     "load_model",
     "save_model",
+    "weights_digest",
 ]

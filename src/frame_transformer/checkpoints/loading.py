@@ -1,9 +1,13 @@
 """Models by name or path, and the list of what can be loaded."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from .. import hub
 from ..errors import ModelError
@@ -54,3 +58,23 @@ def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, in
         raise ModelError(f"unknown model {str(name_or_path)!r}: it is neither a file nor one of {names}")
     readers: dict[str, Callable[[Path], MaskModel]] = {".onnx": OnnxModel, ".safetensors": load_safetensors}
     return readers.get(path.suffix, load_checkpoint)(path)
+
+
+def weights_digest(model: str | os.PathLike[str] | nn.Module) -> str:
+    """A hash of what :func:`load_model` loads, or of a loaded model's weights: another one for other weights.
+
+    Models that are not downloaded yet are known by their names.
+    """
+    if isinstance(model, nn.Module):
+        content = hashlib.sha256()
+        for name, tensor in model.state_dict().items():
+            content.update(name.encode())
+            content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return content.hexdigest()
+    card = hub.CARDS.get(str(model))
+    path = hub.card_path(card) if card is not None else Path(model)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return str(model)

@@ -8,29 +8,27 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
 import torch
 
-from ..audio import AudioWriter, VideoWriter
-from ..errors import AudioError, FrameTransformerError, OptionError
+from ..audio import AudioWriter, VideoWriter, reported
+from ..errors import AudioError, FrameTransformerError, explain
+from ..files import remove_abandoned, temporary_folder
 from .options import OutputOptions
 from .pictures import SpectrogramPictures, save_picture
+from .planning import PlannedSong, plan_songs
+from .records import RECORDS, LocalFolder, OutputFolder
 from .separator import Separator
+from .songs import Song, version_of
 
 logger = logging.getLogger(__name__)
 
-PLAYLISTS = (".m3u", ".m3u8")
-AUDIO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("aac", "aif", "aiff", "alac", "ape", "avi", "flac", "flv", "m4a", "m4b", "mka", "mkv", "mov", "mp2", "mp3"),
-        *("mp4", "mpg", "oga", "ogg", "opus", "wav", "webm", "wma", "wv"),
-    )
-)
+# What needs less memory.
+ADVICE = "a smaller --window or --context, or fewer songs at once"
 Stems = dict[str, np.ndarray]
 
 
@@ -47,56 +45,27 @@ class FileResult:
     error: str | None = None
 
 
-def find_songs(sources: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Files of a list of files, folders (recursive), glob patterns and m3u playlists, in order, each once.
-
-    Raises:
-        AudioError: a folder, pattern or playlist that names no audio file.
-    """
-    songs: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file())
-            if not found:
-                raise AudioError(f"{path}: the folder holds no audio files")
-        elif path.suffix.lower() in PLAYLISTS and path.is_file():
-            found = list(_playlist(path))
-            if not found:
-                raise AudioError(f"{path}: the playlist names no files")
-        elif any(mark in str(source) for mark in "*?[") and not path.exists():
-            anchor = Path(path.anchor or ".")
-            found = sorted(p for p in anchor.glob(str(path.relative_to(path.anchor))) if p.is_file())
-            if not found:
-                raise AudioError(f"{source}: no file matches")
-        else:
-            found = [path]
-        songs.update(dict.fromkeys(found))
-    return list(songs)
-
-
-def _playlist(path: Path) -> Iterator[Path]:
-    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        entry = line.strip()
-        if entry and not entry.startswith("#"):
-            yield path.parent / entry
-
-
 def separate_file(
     separator: Separator,
     source: Path,
     options: OutputOptions,
     progress: Callable[[int, int], None] | None = None,
+    outputs: dict[str, Path] | None = None,
 ) -> FileResult:
-    """Separates one file to its stems.
+    """Separates one file to its stems, whatever is there already.
+
+    Args:
+        progress: as of :meth:`Separator.separate`.
+        outputs: the files to write, by name; what ``options`` says when None.
 
     Raises:
         FrameTransformerError: the file cannot be read or a stem cannot be written; no partial output is left.
     """
-    result = FileResult(source, options.outputs(separator.options.model_name, source.stem))
-    if not options.overwrite and all(path.is_file() for path in result.outputs.values()):
-        result.skipped = True
-        return result
+    if outputs is None:
+        paths = options.outputs(separator.options.model_name, source.stem)
+        outputs = {name: options.folder / path for name, path in paths.items()}
+    result = FileResult(source, outputs)
+    version = version_of(source)
     started = time.monotonic()
     stream = separator.stream(source, progress=progress)
     pictures = SpectrogramPictures() if options.images else None
@@ -147,6 +116,8 @@ def separate_file(
             for stem, writer in writers:
                 audio = block[stem] * np.float32(gain)
                 writer.write(audio.clip(-1, 1) if options.clip == "clamp" else audio)
+        if version_of(source) != version:
+            raise AudioError(f"{source}: was changed while it was separated; separate it again")
     if pictures is not None:
         for name, picture in pictures.finish().items():
             save_picture(picture, result.outputs[f"{name}.png"])
@@ -187,54 +158,102 @@ def _unspool(spool: IO[bytes], stems: Sequence[str]) -> Iterator[Stems]:
         yield {stem: np.load(spool) for stem in stems}
 
 
-class _StoppedError(Exception):
-    """Ends the songs in work when nobody waits for them any more."""
+class _StoppedError(BaseException):
+    """Ends the songs in work: nobody waits for them any more, or the caller's own function raised an error."""
 
 
 def separate_files(
     separator: Separator,
-    sources: Sequence[Path],
+    songs: Sequence[Song],
     options: OutputOptions,
     progress: Callable[[Path, int, int], None] | None = None,
     jobs: int = 1,
 ) -> Iterator[FileResult]:
-    """Separates files; one that fails yields a result with ``error`` and the others go on.
+    """Separates songs; one that fails yields a result with ``error`` and the others go on.
+
+    What the same request made before is skipped: the same song, weights and options. Where the stems of different
+    songs would meet, all but the first go to other names.
 
     Args:
-        progress: called with (file, samples done, samples in all), from the thread that works on the file.
+        songs: see :func:`find_songs`.
+        progress: called with (file, samples done, samples in all), from the thread that works on the file; what it
+            raises ends all.
         jobs: files in work at once; results then come in the order in which they are ready. They are threads, not
             processes: the weights are in memory once, and decoding, the network and encoding leave Python's lock alone.
     """
     stop = threading.Event()
-    targets: dict[Path, Path] = {}  # the first stem of every song, and whose it is
+    folder = LocalFolder(options.folder)
+    plan = plan_songs(songs, separator.options, options, folder)
+    _remove_leftovers(options.folder, plan)
 
-    def work(source: Path) -> FileResult:
+    def work(planned: PlannedSong) -> FileResult:
+        source = planned.song.source
+
         def report(done: int, total: int) -> None:
             if stop.is_set():
                 raise _StoppedError
-            if progress is not None:
-                progress(source, done, total)
+            try:
+                if progress is not None:
+                    progress(source, done, total)
+            except Exception as error:
+                raise _StoppedError from error
 
+        if planned.error is not None or planned.is_done:
+            return unworked(planned, options.folder)
         try:
-            owner = targets.setdefault(
-                options.path(separator.options.model_name, source.stem, options.stems[0]), source
-            )
-            if owner != source:
-                raise OptionError(f"{source}: its stems would overwrite those of {owner}; rename one of them")
-            return separate_file(separator, source, options, report)
+            result = separate_file(separator, source, options, report, planned.places(options.folder))
+            with reported(options.folder / RECORDS):
+                write_record(folder, planned, result)
+            return result
         except FrameTransformerError as error:
             return FileResult(source, error=str(error))
+        except Exception as error:  # of a decoder, a picture, the memory: one song's, not the batch's
+            logger.info("%s failed", source, exc_info=True)
+            return FileResult(source, error=explain(error, source, ADVICE))
+        except _StoppedError as stopped:
+            raise stopped.__cause__ or stopped from None
 
     if jobs == 1:
-        yield from map(work, sources)
+        yield from map(work, plan)
         return
     threads = torch.get_num_threads()
     share = max(1, threads // jobs)
     with ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(share,)) as pool:
         try:
-            for future in as_completed([pool.submit(work, source) for source in sources]):
+            for future in as_completed([pool.submit(work, planned) for planned in plan]):
                 yield future.result()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
+
+
+def unworked(planned: PlannedSong, root: Path) -> FileResult:
+    """The result of a song that needs no work or can have no stems."""
+    if planned.error is not None:
+        return FileResult(planned.song.source, error=planned.error)
+    return FileResult(planned.song.source, planned.places(root), skipped=True)
+
+
+def write_record(folder: OutputFolder, planned: PlannedSong, result: FileResult) -> None:
+    """Records what was made, and forgets what was written over.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
+    for name in planned.replaced:
+        folder.remove(f"{RECORDS}/{name}")
+    record = replace(planned.record, seconds=result.seconds, elapsed=result.elapsed, warnings=tuple(result.warnings))
+    with temporary_folder() as temporary:
+        file = temporary / "record.json"
+        file.write_text(record.to_json(), encoding="utf-8")
+        folder.put(file, f"{RECORDS}/{planned.record_name}")
+
+
+def _remove_leftovers(root: Path, plan: Iterable[PlannedSong]) -> None:
+    """Removes what killed runs left unfinished: in the output folder, and below those of its folders that are used."""
+    remove_abandoned(root.absolute())
+    paths = {PurePosixPath(path) for planned in plan for path in planned.record.outputs.values()}
+    for name in {path.parts[0] for path in paths if len(path.parts) > 1}:
+        for folder, _, _ in os.walk(root.absolute() / name):
+            remove_abandoned(Path(folder))

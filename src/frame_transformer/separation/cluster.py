@@ -5,76 +5,59 @@ Paths and outputs are local paths, which all nodes must share, or URIs that ``py
 place, and only then writes the track's record; a worker that dies at any moment leaves nothing that looks finished.
 """
 
-import hashlib
+import functools
 import json
 import logging
 import os
-import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import FrameTransformerError, OptionError
-from .batch import AUDIO_SUFFIXES, FileResult, find_songs, separate_file
+from ..errors import FrameTransformerError, OptionError, explain
+from ..files import temporary_folder
+from .batch import ADVICE, FileResult, separate_file, unworked, write_record
 from .options import OutputOptions, SeparationOptions
+from .planning import PlannedSong, plan_songs
+from .records import RECORDS, LocalFolder, OutputFolder, Record, parse_record
 from .separator import Separator
+from .songs import AUDIO_SUFFIXES, Song
 
 logger = logging.getLogger(__name__)
 
-RECORDS = "manifest"
 # Ray repeats a block whose worker died; more blocks than this burden its scheduler.
 MAX_BLOCKS = 10_000
 
 
-@dataclass(frozen=True)
-class Track:
-    """A song of a catalogue: its path or URI, and its name below the outputs, without suffix."""
-
-    source: str
-    name: str
-
-
-def find_tracks(sources: Sequence[str]) -> list[Track]:
-    """Songs of files, folders, patterns, playlists (local) and of files and folders given as URIs, each once.
-
-    Songs of a folder keep their path below it as their name, so that ``a/01.mp3`` and ``b/01.mp3`` stay apart.
+def find_remote_songs(uri: str) -> list[Song]:
+    """The songs of a URI that ``pyarrow.fs`` knows, of a file or a folder, as :func:`find_songs` finds those of paths.
 
     Raises:
-        OptionError: a source that names no audio file.
+        OptionError: the URI cannot be opened, or there is no audio file.
     """
-    tracks: dict[str, Track] = {}
-    for source in sources:
-        if "://" in source:
-            found = _find_remote(source)
-        else:
-            root = Path(source)
-            found = [
-                Track(str(path.absolute()), (path.relative_to(root) if root.is_dir() else Path(path.name)).as_posix())
-                for path in find_songs([source])
-            ]
-        for track in found:
-            name = str(PurePosixPath(track.name).with_suffix(""))
-            tracks.setdefault(track.source, Track(track.source, name))
-    return list(tracks.values())
-
-
-def _find_remote(uri: str) -> list[Track]:
     from pyarrow import fs
 
     system, root = _filesystem(uri)
-    if system.get_file_info(root).type == fs.FileType.File:
-        return [Track(uri, PurePosixPath(root).name)]
+    info = system.get_file_info(root)
+    if info.type == fs.FileType.File:
+        return [Song(uri, version=_version(info))]
     files = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-    names = sorted(
-        file.path[len(root) :].lstrip("/")
-        for file in files
-        if file.is_file and PurePosixPath(file.path).suffix.lower() in AUDIO_SUFFIXES
-    )
-    if not names:
+    songs = []
+    for file in sorted(files, key=lambda file: file.path):
+        name = PurePosixPath(file.path[len(root) :].lstrip("/"))
+        hidden = any(part.startswith(".") for part in name.parts)
+        if file.is_file and name.suffix.lower() in AUDIO_SUFFIXES and not hidden:
+            folder = name.parent.as_posix().removeprefix(".")
+            songs.append(Song(f"{uri.rstrip('/')}/{name}", folder, _version(file)))
+    if not songs:
         raise OptionError(f"{uri}: no audio files there")
-    return [Track(f"{uri.rstrip('/')}/{name}", name) for name in names]
+    return songs
+
+
+def _version(info: Any) -> tuple[int, int] | None:
+    return None if info.size is None or info.mtime_ns is None else (info.size, info.mtime_ns)
 
 
 def _filesystem(location: str) -> tuple[Any, str]:
@@ -89,71 +72,43 @@ def _filesystem(location: str) -> tuple[Any, str]:
         raise OptionError(f"{location}: not a location that can be opened: {error}") from error
 
 
-@dataclass(frozen=True)
-class _Job:
-    track: Track
-    outputs: dict[str, str]
-    record: str
+class _RemoteFolder:
+    """An :class:`OutputFolder` on any file system of ``pyarrow.fs``; one listing says what is there."""
 
+    def __init__(self, uri: str):
+        self.uri = uri.rstrip("/")
+        self.system, root = _filesystem(uri)
+        self.root = root.rstrip("/")
 
-class _Worker:
-    """One process of the cluster: the models load once, then it separates track after track."""
-
-    def __init__(self, output: str, options: OutputOptions, separation: SeparationOptions, threads: int, attempts: int):
-        import torch
-
-        torch.set_num_threads(threads)
-        self.system = _filesystem(output)[0]
-        self.options = options
-        self.attempts = attempts
-        self.separator = Separator(separation)
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        job: _Job = row["job"]
-        for attempt in range(1, self.attempts + 1):
-            try:
-                result = self._separate(job)
-                break
-            except FrameTransformerError as error:
-                result = FileResult(job.track.source, error=str(error))
-                break
-            except Exception as error:  # one track's surprise must not end the run of the others
-                message = f"{job.track.source}: {type(error).__name__}: {error}"
-                result = FileResult(job.track.source, error=message.splitlines()[0])
-                if attempt < self.attempts:
-                    time.sleep(2**attempt)
-        return {"source": job.track.source, "seconds": result.seconds, "elapsed": result.elapsed,
-                "warnings": json.dumps(result.warnings), "error": result.error or ""}  # fmt: skip
-
-    def _separate(self, job: _Job) -> FileResult:
+    @functools.cached_property
+    def _files(self) -> frozenset[str]:
         from pyarrow import fs
 
-        with tempfile.TemporaryDirectory(prefix="frame-transformer-") as folder:
-            song = Path(job.track.source)
-            if "://" in job.track.source:
-                song = Path(folder, PurePosixPath(job.track.source).name)
-                system, path = _filesystem(job.track.source)
-                fs.copy_files(path, str(song), source_filesystem=system, destination_filesystem=fs.LocalFileSystem())
-            local = replace(self.options, folder=Path(folder, "stems"), filename="{stem}.{ext}")
-            result = separate_file(self.separator, song, local)
-            for stem, target in job.outputs.items():
-                self._place(result.outputs[stem], target)
-            record = Path(folder, "record.json")
-            entry = {"source": job.track.source, "outputs": job.outputs, "seconds": result.seconds,
-                     "elapsed": result.elapsed, "warnings": result.warnings}  # fmt: skip
-            record.write_text(json.dumps(entry, ensure_ascii=False), encoding="utf-8")
-            self._place(record, job.record)
-        return result
+        found = self.system.get_file_info(fs.FileSelector(self.root, recursive=True, allow_not_found=True))
+        return frozenset(info.path[len(self.root) + 1 :] for info in found if info.is_file)
 
-    def _place(self, local: Path, target: str) -> None:
-        """Copies a file of this node to the outputs, where it appears whole or not at all."""
+    def record_names(self) -> list[str]:
+        return [path.removeprefix(f"{RECORDS}/") for path in self._files if path.startswith(f"{RECORDS}/")]
+
+    def read_record(self, name: str) -> Record | None:
+        with self.system.open_input_stream(f"{self.root}/{RECORDS}/{name}") as file:
+            return parse_record(file.read())
+
+    def has(self, path: str) -> bool:
+        return path in self._files
+
+    def address(self, path: str) -> str:
+        return f"{self.uri}/{path}"
+
+    def put(self, file: Path, path: str) -> None:
         from pyarrow import fs
 
+        target = f"{self.root}/{path}"
         self.system.create_dir(os.path.dirname(target), recursive=True)
         partial = f"{os.path.dirname(target)}/.{os.urandom(8).hex()}.part"
         try:
             fs.copy_files(
-                str(local), partial, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self.system
+                str(file), partial, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self.system
             )
             self.system.move(partial, target)
         except OSError:
@@ -161,9 +116,68 @@ class _Worker:
                 self.system.delete_file(partial)
             raise
 
+    def remove(self, path: str) -> None:
+        if self.system.get_file_info(f"{self.root}/{path}").is_file:
+            self.system.delete_file(f"{self.root}/{path}")
+
+
+def _open_folder(location: str) -> OutputFolder:
+    return _RemoteFolder(location) if "://" in location else LocalFolder(Path(location).absolute())
+
+
+class _Worker:
+    """One process of the cluster: the models load once, then it separates song after song."""
+
+    def __init__(self, output: str, options: OutputOptions, separation: SeparationOptions, threads: int, attempts: int):
+        import torch
+
+        torch.set_num_threads(threads)
+        self.folder = _open_folder(output)
+        self.options = options
+        self.attempts = attempts
+        self.separator = Separator(separation)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        planned: PlannedSong = row["planned"]
+        source, trace = planned.song.source, ""
+        for attempt in range(1, self.attempts + 1):
+            try:
+                result = self._separate(planned)
+                break
+            except FrameTransformerError as error:
+                result = FileResult(source, error=str(error))
+                break
+            except Exception as error:  # one song's surprise must not end the run of the others
+                result, trace = FileResult(source, error=explain(error, source, ADVICE)), traceback.format_exc()
+                # Disks and networks recover.
+                if not isinstance(error, OSError):
+                    break
+                if attempt < self.attempts:
+                    time.sleep(2**attempt)
+        # As JSON in ASCII: Ray's tables hold no names that are not UTF-8.
+        return {"number": row["number"], "result": json.dumps(vars(result), default=str), "traceback": trace}
+
+    def _separate(self, planned: PlannedSong) -> FileResult:
+        with temporary_folder() as folder:
+            source = planned.song.source
+            if isinstance(source, str):
+                from pyarrow import fs
+
+                song = folder / planned.song.file.name
+                system, path = _filesystem(source)
+                fs.copy_files(path, str(song), source_filesystem=system, destination_filesystem=fs.LocalFileSystem())
+            else:
+                song = Path(planned.record.source)
+            local = replace(self.options, folder=folder / "stems", filename="{stem}.{ext}")
+            result = separate_file(self.separator, song, local)
+            for name, path in planned.record.outputs.items():
+                self.folder.put(result.outputs[name], path)
+            write_record(self.folder, planned, result)
+        return result
+
 
 def separate_on_cluster(
-    tracks: Sequence[Track],
+    songs: Sequence[Song],
     output: str,
     options: OutputOptions,
     separation: SeparationOptions,
@@ -176,7 +190,7 @@ def separate_on_cluster(
     """Separates a catalogue on a Ray cluster; yields what became of each track as it is done.
 
     Args:
-        tracks: see :func:`find_tracks`. output: folder or URI that takes the place of ``options.folder``.
+        songs: see :func:`find_songs`. output: folder or URI that takes the place of ``options.folder``.
         separation: of the separator that is made once in each worker; models by name or by a path that all nodes share.
         address: of the cluster; ``"auto"`` is the one that runs here, or else one that is started on this machine.
         workers: at most so many at once; as many as the cluster has room for when None. A worker takes a GPU where
@@ -192,8 +206,12 @@ def separate_on_cluster(
     except ImportError as error:
         raise OptionError("--cluster needs Ray: pip install 'frame-transformer[cluster]'") from error
 
-    jobs, results = _plan(tracks, output, options, separation)
-    yield from results
+    jobs = []
+    for planned in plan_songs(songs, separation, options, _open_folder(output)):
+        if planned.error is not None or planned.is_done:
+            yield unworked(planned, Path(output))
+        else:
+            jobs.append(planned)
     if not jobs:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -221,7 +239,8 @@ def separate_on_cluster(
         for handler in logging.getLogger("ray.data").handlers:
             if isinstance(handler, logging.StreamHandler):
                 handler.setLevel(level)
-        data = ray.data.from_items([{"job": job} for job in jobs], override_num_blocks=min(len(jobs), MAX_BLOCKS))
+        rows = [{"number": number, "planned": job} for number, job in enumerate(jobs)]
+        data = ray.data.from_items(rows, override_num_blocks=min(len(jobs), MAX_BLOCKS))
         done = data.map(
             _Worker,  # type: ignore[arg-type]
             fn_constructor_args=(output, options, separation, cpus_per_worker, attempts),
@@ -229,48 +248,12 @@ def separate_on_cluster(
             num_cpus=None if gpu else cpus_per_worker,
             num_gpus=1 if gpu else None,
         )
-        outputs = {job.track.source: job.outputs for job in jobs}
         for row in done.iter_rows():
-            paths = {stem: Path(path) for stem, path in outputs[row["source"]].items()}
-            yield FileResult(
-                row["source"], {} if row["error"] else paths, row["seconds"], row["elapsed"],
-                warnings=json.loads(row["warnings"]), error=row["error"] or None,
-            )  # fmt: skip
+            job, fields = jobs[row["number"]], json.loads(row["result"])
+            if row["traceback"]:
+                logger.info("%s failed\n%s", job.song.source, row["traceback"])
+            paths = {} if fields["error"] else job.places(Path(output))
+            yield FileResult(**fields | {"source": job.song.source, "outputs": paths})
     finally:
         if joined:
             ray.shutdown()
-
-
-def _plan(
-    tracks: Sequence[Track], output: str, options: OutputOptions, separation: SeparationOptions
-) -> tuple[list[_Job], list[FileResult]]:
-    """The tracks that are to be done, and results for those that are done already or cannot be."""
-    from pyarrow import fs
-
-    system, root = _filesystem(output)
-    there = {
-        info.path
-        for info in system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-        if info.is_file
-    }
-    # The same track with another model or format is another track.
-    choices = json.dumps([vars(separation), vars(replace(options, folder=Path(), overwrite=False))], default=str)
-    jobs, results, taken = [], [], dict[str, str]()
-    for track in tracks:
-        outputs = {
-            name: f"{root.rstrip('/')}/{path.relative_to(options.folder).as_posix()}"
-            for name, path in options.outputs(separation.model_name, track.name).items()
-        }
-        key = hashlib.sha256(f"{track.source}\n{choices}".encode()).hexdigest()
-        record = f"{root.rstrip('/')}/{RECORDS}/{key[:2]}/{key}.json"
-        first = outputs[options.stems[0]]
-        if first in taken:
-            message = f"{track.source}: its stems would overwrite those of {taken[first]}; rename one of them"
-            results.append(FileResult(track.source, error=message))
-        elif not options.overwrite and {record, *outputs.values()} <= there:
-            paths = {stem: Path(path) for stem, path in outputs.items()}
-            results.append(FileResult(track.source, paths, skipped=True))
-        else:
-            jobs.append(_Job(track, outputs, record))
-        taken.setdefault(first, track.source)
-    return jobs, results

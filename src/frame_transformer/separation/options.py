@@ -13,6 +13,7 @@ from torch import nn
 from ..audio import find_codec
 from ..errors import OptionError
 from ..models import MaskModel
+from .naming import check_template, fill_template
 
 Model = str | os.PathLike[str] | MaskModel
 Engine = Literal["torch", "onnx"]
@@ -22,8 +23,6 @@ Clip = Literal["rescale", "clamp", "none"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 STEMS = ("vocals", "instrumental")
 PICTURES = ("mixture", "vocals", "instrumental", "mask")
-# Most file systems end a name at 255 bytes; the stem's temporary name and suffix need some of them.
-MAX_NAME_BYTES = 200
 
 
 def _choose(what: str, value: str, choices: Sequence[str]) -> None:
@@ -120,17 +119,18 @@ class OutputOptions:
     """Where stems go and how they are written.
 
     Attributes:
-        folder: root of the outputs. filename: template below it with {model}, {track}, {stem}, {ext}.
+        folder: root of the outputs. filename: template below it with {model}, {folder}, {track}, {stem}, {ext}; the
+            folder is that of the song below the one it was found in.
         stems: which of vocals and instrumental. audio_format, bit_depth, bitrate: see :class:`AudioWriter`.
         clip: what happens to stems beyond full scale: ``"rescale"`` turns all stems of the song down together,
             ``"clamp"`` cuts the peaks, ``"none"`` leaves them to the format.
-        overwrite: separate again what is already there.
+        overwrite: have :func:`separate_files` separate again what is already there.
         images: also write spectrograms of mixture, vocals, instrumental and mask, as ``.png``.
         video: also write the instrumental under the song's cover, as ``.mp4``.
     """
 
     folder: Path = Path("separated")
-    filename: str = "{model}/{track}/{stem}.{ext}"
+    filename: str = "{model}/{folder}/{track}/{stem}.{ext}"
     stems: tuple[str, ...] = STEMS
     audio_format: str = "wav"
     bit_depth: str | None = None
@@ -149,30 +149,17 @@ class OutputOptions:
             raise OptionError("the file name template needs {stem}, or the stems would overwrite each other")
         if (self.images or self.video) and not ("{stem}" in self.filename and "{ext}" in self.filename):
             raise OptionError("with images or video the file name template needs {stem} and {ext}")
-        try:
-            self.path("model", "track", "stem")
-        except (KeyError, IndexError, ValueError) as error:
-            raise OptionError(
-                f"file name template {self.filename!r}: use {{model}} {{track}} {{stem}} {{ext}}"
-            ) from error
+        check_template(self.filename)
 
-    def path(self, model: str, track: str, stem: str, ext: str | None = None) -> Path:
-        """The file of one stem, in the audio format unless ``ext`` names another.
+    def outputs(self, model: str, track: str, folder: str = "") -> dict[str, str]:
+        """All files of one song below the output folder: by stem, then ``mixture.png`` and so on, then ``video``."""
 
-        Raises OptionError where the template leaves the output folder.
-        """
-        track = track.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-        path = self.folder / self.filename.format(model=model, track=track, stem=stem, ext=ext or self.audio_format)
-        root = Path(os.path.abspath(self.folder))
-        if not Path(os.path.abspath(path)).is_relative_to(root):
-            raise OptionError(f"file name template {self.filename!r} leaves the output folder")
-        return path
+        def path(stem: str, ext: str) -> str:
+            return fill_template(self.filename, model, folder, track, stem, ext)
 
-    def outputs(self, model: str, track: str) -> dict[str, Path]:
-        """All files of one song: by stem, then ``mixture.png`` and so on, then ``video``."""
-        paths = {stem: self.path(model, track, stem) for stem in self.stems}
+        paths = {stem: path(stem, self.audio_format) for stem in self.stems}
         if self.images:
-            paths |= {f"{name}.png": self.path(model, track, name, "png") for name in PICTURES}
+            paths |= {f"{name}.png": path(name, "png") for name in PICTURES}
         if self.video:
-            paths["video"] = self.path(model, track, "instrumental", "mp4")
+            paths["video"] = path("instrumental", "mp4")
         return paths

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class Record:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
-def read_record(text: str | bytes) -> Record | None:
+def parse_record(text: str | bytes) -> Record | None:
     """A record from JSON; None where it is none."""
     try:
         fields = json.loads(text)
@@ -80,57 +81,59 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-class RecordFolder(Protocol):
+class OutputFolder(Protocol):
     """Where outputs and their records lie. Paths are below it, ``/`` between their parts."""
 
-    def names(self) -> Iterable[str]:
+    def record_names(self) -> Iterable[str]:
         """Of the files in the folder of records."""
 
-    def read(self, name: str) -> Record | None:
+    def read_record(self, name: str) -> Record | None:
         """The record in a file; None where there is none that can be read."""
 
-    def is_file(self, path: str) -> bool:
+    def has(self, path: str) -> bool:
         """Whether there is such a file."""
 
     def address(self, path: str) -> str:
         """The absolute path or URI of a file."""
 
+    def put(self, file: Path, path: str) -> None:
+        """Copies a file to its place, where it appears whole or not at all. Raises OSError."""
+
+    def remove(self, path: str) -> None:
+        """Removes a file, if there is one."""
+
 
 class LocalFolder:
-    """A :class:`RecordFolder` on a disk of this machine."""
+    """An :class:`OutputFolder` on a disk of this machine."""
 
     def __init__(self, root: Path):
         self.root = root
 
-    def names(self) -> list[str]:
+    def record_names(self) -> list[str]:
         try:
             return [path.name for path in (self.root / RECORDS).iterdir()]
         except OSError:
             return []
 
-    def read(self, name: str) -> Record | None:
+    def read_record(self, name: str) -> Record | None:
         try:
-            return read_record((self.root / RECORDS / name).read_bytes())
+            return parse_record((self.root / RECORDS / name).read_bytes())
         except OSError:
             return None
 
-    def is_file(self, path: str) -> bool:
+    def has(self, path: str) -> bool:
         return (self.root / path).is_file()
 
     def address(self, path: str) -> str:
         folder, name = os.path.split(self.root / path)
         return os.path.join(os.path.realpath(folder), name)
 
-    def write(self, name: str, record: Record, replaced: Iterable[str]) -> None:
-        """Writes a record, and removes those of files that are no longer what they say.
+    def put(self, file: Path, path: str) -> None:
+        with whole(self.root / path) as temporary:
+            shutil.copyfile(file, temporary)
 
-        Raises:
-            OSError: it cannot be written.
-        """
-        for old in replaced:
-            (self.root / RECORDS / old).unlink(missing_ok=True)
-        with whole(self.root / RECORDS / name) as temporary:
-            temporary.write_text(record.to_json(), encoding="utf-8")
+    def remove(self, path: str) -> None:
+        (self.root / path).unlink(missing_ok=True)
 
 
 def recorded_stems(folder: Path) -> frozenset[Path]:
@@ -138,5 +141,5 @@ def recorded_stems(folder: Path) -> frozenset[Path]:
     if not (folder / RECORDS).is_dir():
         return frozenset()
     local = LocalFolder(folder)
-    records = map(local.read, local.names())
+    records = map(local.read_record, local.record_names())
     return frozenset(folder / path for record in records if record is not None for path in record.outputs.values())

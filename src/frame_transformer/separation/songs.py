@@ -4,7 +4,6 @@ import glob
 import hashlib
 import os
 import stat
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from ..errors import AudioError, FrameTransformerError
+from ..files import temporary_folder
 from .records import recorded_stems
 
 PLAYLISTS = (".m3u", ".m3u8")
@@ -93,9 +93,7 @@ def version_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _find(
-    source: str, find_remote: Callable[[str], Iterable[Song]] | None, found: FoundSongs
-) -> Iterable[Song]:
+def _find(source: str, find_remote: Callable[[str], Iterable[Song]] | None, found: FoundSongs) -> Iterable[Song]:
     path = Path(source)
     if not source:
         raise AudioError("a name is empty: name a file or folder")
@@ -217,8 +215,9 @@ def spooled(stream: BinaryIO) -> Iterator[Path]:
     if stream.isatty():
         raise AudioError("-: standard input is a terminal; pipe a song into it")
     with temporary_folder() as folder:
-        path, content = folder / "stdin", hashlib.sha256()
+        path, content = folder / "stdin" / "stdin", hashlib.sha256()
         try:
+            path.parent.mkdir()
             with path.open("wb") as file:
                 while block := stream.read(1 << 20):
                     content.update(block)

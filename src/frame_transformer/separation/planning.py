@@ -1,0 +1,136 @@
+"""What a batch is to do: where the stems of every song go, and which of them are there already."""
+
+import functools
+import itertools
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from torch import nn
+
+from ..checkpoints import weights_digest
+from .naming import fill_template, numbered
+from .options import Model, OutputOptions, SeparationOptions
+from .records import OutputFolder, Record, digest
+from .songs import Song
+
+
+@dataclass(frozen=True)
+class PlannedSong:
+    """A song, the record of what is to be made of it, and the name of the record's file.
+
+    ``replaced`` are records of files that will be written over. ``is_done`` where all is there already; ``error`` says
+    in a line why there can be no stems.
+    """
+
+    song: Song
+    record: Record
+    record_name: str = ""
+    replaced: tuple[str, ...] = ()
+    is_done: bool = False
+    error: str | None = None
+
+    def places(self, root: Path) -> dict[str, Path]:
+        """The files to write, by name, in an output folder."""
+        return {name: root / path for name, path in self.record.outputs.items()}
+
+
+def plan_songs(
+    songs: Sequence[Song], separation: SeparationOptions, output: OutputOptions, folder: OutputFolder
+) -> list[PlannedSong]:
+    """The place of every song's stems, below ``output.folder``.
+
+    A song is done where a record names the same file (by name, size and time of change), weights and options, and all
+    outputs are there. No stem takes the place of an input, of another song's stems or of those of another model of the
+    same name: the song's folder is named then, or its name or the model's gets a number.
+    """
+    planner = _Planner(songs, separation, output, folder)
+    number = 1
+    while True:
+        try:
+            return planner.plan(numbered(separation.model_name, number))
+        except _OtherModelError:
+            number += 1
+
+
+class _OtherModelError(Exception):
+    """The stems of another model of the same name are in the way."""
+
+
+class _Planner:
+    def __init__(
+        self, songs: Sequence[Song], separation: SeparationOptions, output: OutputOptions, folder: OutputFolder
+    ):
+        self.songs, self.output, self.folder = songs, output, folder
+        self.models = tuple(map(_model_source, separation.models))
+        self.weights = tuple(map(weights_digest, separation.models))
+        # Device and batch size change no more than the last bits; images, video and the template show in the outputs.
+        how = {"dtype", "window", "context", "overlap", "tta", "smoothing", "ensemble", "weights", "engine", "stream"}
+        written = {"audio_format", "bit_depth", "bitrate", "clip"}
+        self.options = {name: getattr(separation, name) for name in sorted(how)}
+        self.options |= {name: getattr(output, name) for name in sorted(written)}
+        self.records: dict[str, list[str]] = defaultdict(list)
+        for name in folder.record_names():
+            self.records[name.partition("-")[0]].append(name)
+        self.read = functools.cache(folder.read_record)
+        self.inputs = {_key(place): song for song in songs for place in _places(song)}
+
+    def plan(self, model: str) -> list[PlannedSong]:
+        taken: dict[str, Song] = {}
+        return [self._plan_song(song, model, taken) for song in self.songs]
+
+    def _plan_song(self, song: Song, model: str, taken: dict[str, Song]) -> PlannedSong:
+        template, numbers = self.output.filename, itertools.count(2)
+        folder, track = song.folder, song.file.stem
+        while True:
+            outputs = self.output.outputs(model, track, folder)
+            place = fill_template(template, model, folder, track, "", "")
+            source = song.source if isinstance(song.source, str) else os.path.abspath(song.source)
+            record = Record(source, song.version, self.models, self.weights, self.options, outputs)
+            name = record.file_name(place)
+            keys = [_key(self.folder.address(path)) for path in outputs.values()]
+            names = self.records[digest(place)]
+            former = self._there({name: record} if name in names else {other: self.read(other) for other in names})
+            others = [known[key].source for known in (self.inputs, taken) for key in keys if key in known]
+            others += [other.source for other in former.values() if not record.is_same_song(other)]
+            if not others:
+                if "{model}" in template and not all(map(record.is_same_model, former.values())):
+                    raise _OtherModelError
+                taken.update(dict.fromkeys(keys, song))
+                written = set(outputs.values())
+                replaced = tuple(other for other in former if written & set(former[other].outputs.values()))
+                return PlannedSong(song, record, name, replaced, name in former and not self.output.overwrite)
+            same_name = PurePath(others[0]).name == song.file.name
+            if same_name and not folder and song.file.parent.name and "{folder}" in template:
+                folder = song.file.parent.name
+            elif "{track}" in template:
+                track = numbered(song.file.stem, next(numbers))
+            else:
+                error = f"{song.source}: its stems would overwrite {others[0]}; the file name template needs {{track}}"
+                return PlannedSong(song, record, error=error)
+
+    def _there(self, records: dict[str, Record | None]) -> dict[str, Record]:
+        """Those whose files are all where they were written."""
+        found = {name: record for name, record in records.items() if record is not None}
+        return {name: record for name, record in found.items() if all(map(self.folder.has, record.outputs.values()))}
+
+
+def _model_source(model: Model) -> str:
+    if isinstance(model, nn.Module):
+        return type(model).__name__
+    return os.path.abspath(model) if os.path.isfile(model) else str(model)
+
+
+def _places(song: Song) -> list[str]:
+    """Where a song lies, by its own name and by that which links lead to."""
+    if isinstance(song.source, str):
+        return [song.source]
+    return [os.path.join(os.path.realpath(song.source.parent), song.source.name), os.path.realpath(song.source)]
+
+
+def _key(path: str) -> str:
+    """The same for paths that some file system takes for the same."""
+    return unicodedata.normalize("NFC", path).casefold()
