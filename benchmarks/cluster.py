@@ -13,7 +13,7 @@ from frame_transformer.separation import (
     OutputOptions,
     SeparationOptions,
     Separator,
-    find_tracks,
+    find_songs,
     separate_files,
     separate_on_cluster,
 )
@@ -28,8 +28,7 @@ def one_process(model: str, catalogue: str, output: str) -> Result:
     torch.set_num_threads(1)
     started = time.perf_counter()
     separator = Separator(model, device="cpu")
-    songs = sorted(Path(catalogue).glob("*.flac"))
-    return _rate(separate_files(separator, songs, OutputOptions(Path(output))), started)
+    return _rate(separate_files(separator, find_songs([catalogue]).songs, OutputOptions(Path(output))), started)
 
 
 def cluster(model: str, catalogue: str, output: str, workers: int) -> Result:
@@ -40,7 +39,7 @@ def cluster(model: str, catalogue: str, output: str, workers: int) -> Result:
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     separation = SeparationOptions((model,), device="cpu")
     results = separate_on_cluster(
-        find_tracks([catalogue]), output, OutputOptions(Path(output)), separation, workers=workers
+        find_songs([catalogue]).songs, output, OutputOptions(Path(output)), separation, workers=workers
     )
     try:
         return _rate(results, started)

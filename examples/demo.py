@@ -21,7 +21,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     song = folder / "excerpt.mp4"
     shutil.copy(excerpt, song)
-    options = OutputOptions(folder, bit_depth="32f", overwrite=True)
+    options = OutputOptions(folder, bit_depth="32f")
     result = separate_file(Separator("default"), song, options)
     mixture, drums, bass, other, vocals = (decode(excerpt, stream=number)[0] for number in range(5))
     truth = {"vocals": vocals, "instrumental": drums + bass + other}

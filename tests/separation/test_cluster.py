@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from frame_transformer import Separator
 from frame_transformer.audio import decode
 from frame_transformer.errors import OptionError
 from frame_transformer.separation import OutputOptions, SeparationOptions
-from frame_transformer.separation.cluster import _plan, find_tracks, separate_on_cluster
+from frame_transformer.separation import find_remote_songs, find_songs, separate_on_cluster
 
 ray = pytest.importorskip("ray")
 OPTIONS = OutputOptions(bit_depth="32f", clip="none")
@@ -62,57 +61,51 @@ def test_every_track_once_though_a_worker_is_killed(cluster, tiny_model, song, t
         for number in range(3):
             shutil.move(song(f"{number}.wav", samples=20_000 + number), catalogue / album)
     (catalogue / "broken.mp3").write_text("no sound in here " * 100)
-    tracks = find_tracks([str(catalogue)])
-    assert [track.name for track in tracks] == ["a/0", "a/1", "a/2", "b/0", "b/1", "b/2", "broken"]
+    found = find_songs([str(catalogue)])
+    assert [(song.folder, song.file.stem) for song in found.songs] == [
+        *[(album, number) for album in "ab" for number in "012"],
+        ("", "broken"),
+    ]
+    songs = found.songs
     marker, output = tmp_path / "killed", tmp_path / "out"
 
     def run():
         separation = SeparationOptions((Fatal(tiny_model, marker),), device="cpu")
-        return list(separate_on_cluster(tracks, output.as_uri(), OPTIONS, separation))
+        return list(separate_on_cluster(songs, output.as_uri(), OPTIONS, separation))
 
     results = run()
     assert marker.exists()
-    assert sorted(str(result.source) for result in results) == sorted(track.source for track in tracks)
+    assert sorted(result.source for result in results) == sorted(song.source for song in songs)
     errors = {str(result.source): result.error for result in results if result.error}
     assert list(errors) == [str(catalogue / "broken.mp3")], errors
     whole = Separator(tiny_model)
-    for track in tracks[:-1]:
-        mixture = decode(track.source)[0]
-        vocals = decode(output / "Fatal" / track.name / "vocals.wav")[0]
-        instrumental = decode(output / "Fatal" / track.name / "instrumental.wav")[0]
+    for done in songs[:-1]:
+        mixture = decode(done.source)[0]
+        folder = output / "Fatal" / done.folder / done.file.stem
+        vocals, instrumental = decode(folder / "vocals.wav")[0], decode(folder / "instrumental.wav")[0]
         assert np.abs(vocals - whole.separate(mixture).vocals).max() < 1e-5
         assert np.abs(vocals + instrumental - mixture).max() < 1e-5
     files = [path for path in output.rglob("*") if path.is_file()]
     assert len(files) == 3 * 6
     records = [json.loads(path.read_text()) for path in files if path.suffix == ".json"]
-    assert sorted(record["source"] for record in records) == sorted(track.source for track in tracks[:-1])
+    assert sorted(record["source"] for record in records) == sorted(str(song.source) for song in songs[:-1])
 
     (output / "Fatal" / "b" / "2" / "vocals.wav").unlink()
     again = run()
-    assert [result.source for result in again if not result.skipped and not result.error] == [
-        str(catalogue / "b/2.wav")
-    ]
+    assert [result.source for result in again if not result.skipped and not result.error] == [catalogue / "b/2.wav"]
     assert sum(result.skipped for result in again) == 5
 
 
-def test_tracks_of_uris_and_folders_keep_their_place(song, tmp_path):
+def test_songs_of_uris_keep_their_place(song, tmp_path):
     path = song("one.wav")
     (tmp_path / "deep").mkdir()
-    shutil.copy(path, tmp_path / "deep" / "two.wav")
-    remote = find_tracks([tmp_path.as_uri()])
-    assert [track.name for track in remote] == ["deep/two", "one"]
-    assert [track.source for track in remote] == [(tmp_path / "deep/two.wav").as_uri(), path.as_uri()]
-    assert find_tracks([path.as_uri()])[0].name == "one"
+    shutil.copy(path, tmp_path / "deep" / "two 100%.wav")
+    shutil.copy(path, tmp_path / "deep" / "._two.wav")
+    remote = find_songs([tmp_path.as_uri()], find_remote_songs).songs
+    assert [(found.folder, found.file.stem) for found in remote] == [("deep", "two 100%"), ("", "one")]
+    assert [found.source for found in remote] == [(tmp_path / "deep/two 100%.wav").as_uri(), path.as_uri()]
+    assert remote[1].version == (path.stat().st_size, path.stat().st_mtime_ns)
+    assert find_remote_songs(path.as_uri())[0].file.stem == "one"
     with pytest.raises(OptionError, match="no audio files there"):
-        find_tracks([(tmp_path / "nowhere").as_uri()])
-    with pytest.raises(OptionError, match="not a location"):
-        find_tracks(["gopher://songs/"])
-
-
-def test_tracks_with_one_target_are_refused(song, tmp_path):
-    first, second = song("same.wav"), song("same.flac", audio_format="flac")
-    options = replace(OPTIONS, overwrite=True)
-    tracks = find_tracks([str(first)])
-    jobs, results = _plan([*tracks, *find_tracks([str(second)])], str(tmp_path / "out"), options, SeparationOptions())
-    assert [job.track for job in jobs] == tracks
-    assert "would overwrite those of" in results[0].error
+        find_remote_songs((tmp_path / "nowhere").as_uri())
+    assert "not a location" in find_songs(["gopher://songs/"], find_remote_songs).failures["gopher://songs/"]

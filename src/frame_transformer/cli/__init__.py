@@ -1,12 +1,16 @@
 """The command: parses, calls the API, prints. One module a command; what they need is imported when they run."""
 
+import io
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
 
 from ..errors import FrameTransformerError, OptionError
 from . import data, environment, evaluate, export, models, separate, train, web
+from .common import warn
 from .dialects import TranslatedCommand
 
 app = typer.Typer(
@@ -27,11 +31,21 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    # A training that is to end writes a checkpoint first: Lightning sees to that.
+    if context.invoked_subcommand != "train" and threading.current_thread() is threading.main_thread():
+        for name in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
+            if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:  # not so under nohup
+                signal.signal(signal.Signals[name], _stop)
+
+
+def _stop(number: int, _frame: object) -> None:
+    """Ends the program like Ctrl-C: what is half-written is removed."""
+    sys.exit(128 + number)
 
 
 app.command(cls=TranslatedCommand, epilog=separate.EPILOG)(separate.separate)
@@ -49,10 +63,13 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 
 def main() -> None:
     """Runs the command; errors meant for the user are one line and exit code 1, or 2 for wrong usage; Ctrl-C is 130."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names that are not UTF-8 come out as the bytes that they are.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         app()
     except FrameTransformerError as error:
-        typer.echo(f"error: {error}", err=True)
+        warn(f"error: {error}")
         sys.exit(2 if isinstance(error, OptionError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

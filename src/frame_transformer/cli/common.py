@@ -1,9 +1,12 @@
 """What several commands share."""
 
+import json
+import logging
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +16,25 @@ if TYPE_CHECKING:
 Device = Annotated[
     str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
 ]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log what is done to standard error.")]
+
+
+def log(verbose: bool) -> None:
+    """Sends the package's messages to standard error, where that is asked for."""
+    if verbose:
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+
+
+def warn(text: str) -> None:
+    """One line on standard error, whatever control characters and bytes the names in it hold."""
+    kinds = ("Cc", "Cs", "Zl", "Zp")
+    typer.echo("".join(repr(c)[1:-1] if unicodedata.category(c) in kinds else c for c in text), err=True)
+
+
+def echo_json(value: Any, file: IO[str] | None = None) -> None:
+    """JSON in one line on standard output, or to a file; bytes of names that are not UTF-8 are escaped."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    typer.echo(text.encode(errors="backslashreplace").decode(), file)
 
 
 def progress_bars(quiet: bool = False) -> "Progress":

@@ -1,16 +1,17 @@
 """``frame-transformer separate``."""
 
+import contextlib
 import dataclasses
-import json
-import logging
+import sys
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import OptionError
-from .common import Device, progress_bars
+from .common import Device, Verbose, echo_json, log, progress_bars, warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ..separation import FileResult, SeparationOptions, Separator
 
 EPILOG = (
-    "Exit codes: 0 all separated, 1 a file failed, 2 wrong usage, 130 stopped by Ctrl-C. Environment: "
+    "Exit codes: 0 all separated, 1 a file failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM. Environment: "
     "FRAME_TRANSFORMER_DEVICE sets --device, FRAME_TRANSFORMER_CACHE the folder of downloaded models, NO_COLOR turns "
     "colours off."
 )
@@ -31,7 +32,9 @@ def _model_names(incomplete: str) -> list[str]:
 
 
 def separate(
-    songs: Annotated[list[str], typer.Argument(help="Files, folders, glob patterns or m3u playlists.")],
+    songs: Annotated[
+        list[str], typer.Argument(help="Files, folders, glob patterns, m3u playlists, or - for standard input.")
+    ],
     model: Annotated[
         list[str],
         typer.Option(
@@ -45,7 +48,9 @@ def separate(
     audio_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, m4a, ogg or opus.")] = "wav",
     bit_depth: Annotated[str | None, typer.Option(help="16, 24 or 32f (wav), 16 or 24 (flac).")] = None,
     bitrate: Annotated[str | None, typer.Option(help="kbit/s of a lossy format.")] = None,
-    filename: Annotated[str, typer.Option(help="Template below the output folder.")] = "{model}/{track}/{stem}.{ext}",
+    filename: Annotated[
+        str, typer.Option(help="Template below the output folder, of {model}, {folder}, {track}, {stem} and {ext}.")
+    ] = "{model}/{folder}/{track}/{stem}.{ext}",
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what the network computes in.")] = "float32",
     engine: Annotated[str, typer.Option(help="torch, or onnx for files that export wrote.")] = "torch",
@@ -71,7 +76,7 @@ def separate(
     fill_gaps: Annotated[
         bool, typer.Option("--fill-gaps/--close-gaps", help="Silence where sound is missing, or nothing.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what is already there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what was made before.")] = False,
     cluster: Annotated[
         str | None, typer.Option(help="Work on a Ray cluster: auto or its address; see docs/cluster.md.")
     ] = None,
@@ -79,20 +84,21 @@ def separate(
         int | None, typer.Option(min=1, help="Most workers on the cluster; as many as it has room for.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log what is done to standard error.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Separate songs into vocals and instrumental."""
     from ..separation import (
+        FileResult,
         OutputOptions,
         SeparationOptions,
+        find_remote_songs,
         find_songs,
-        find_tracks,
         separate_files,
         separate_on_cluster,
+        spooled,
     )
 
-    if verbose:
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    log(verbose)
     outputs = OutputOptions(
         Path(output),
         filename,
@@ -123,45 +129,102 @@ def separate(
         stream=stream,
         fill_gaps=fill_gaps,
     )
-    files = find_songs(songs) if cluster is None else []
-    tracks = [] if cluster is None else find_tracks(songs)
-    count = len(files) + len(tracks)
-    results: list[FileResult] = []
-    with progress_bars(as_json) as bars:
-        started = time.monotonic()
-        overall = bars.add_task("all files", total=count, visible=count > 1)
-        tasks: dict[Path | str, TaskID] = {}
-
-        def report(source: Path, done: int, total: int) -> None:
-            if source not in tasks:
-                tasks[source] = bars.add_task(source.name, total=total)
-            bars.update(tasks[source], completed=done, total=total)
-
-        if cluster is None:
-            outcome = separate_files(_load(options, bars), files, outputs, report, jobs)
-        else:
-            outcome = separate_on_cluster(tracks, output, outputs, options, address=cluster, workers=workers)
+    with contextlib.ExitStack() as stack:
+        piped = stack.enter_context(spooled(sys.stdin.buffer)) if "-" in songs else Path("-")
+        found = find_songs(
+            [str(piped) if song == "-" else song for song in songs], find_remote_songs if cluster is not None else None
+        )
+        bars = stack.enter_context(progress_bars(as_json))
+        display = _Display(bars, len(found.songs) + len(found.failures), {str(piped): "-"}, as_json)
+        for source, error in found.failures.items():
+            display.show(FileResult(source, error=error))
+        outcome: Iterator[FileResult] = iter(())
+        if found.songs and cluster is None:
+            separator = _load(options, bars)
+            outcome = separate_files(separator, found.songs, outputs, display.progress, jobs)
+        elif found.songs and cluster is not None:
+            # Ray has its own things to say.
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            outcome = separate_on_cluster(found.songs, output, outputs, options, address=cluster, workers=workers)
         for result in outcome:
-            results.append(result)
-            bars.advance(overall)
-            if result.source in tasks:
-                bars.remove_task(tasks[result.source])
-            if as_json:
-                typer.echo(json.dumps(dataclasses.asdict(result), default=str, ensure_ascii=False))
-            else:
-                _print(result)
-    failures = [result for result in results if result.error is not None]
-    if count > 1 and not as_json:
-        seconds, elapsed = sum(result.seconds for result in results), time.monotonic() - started
-        if seconds:
-            typer.echo(f"{count} files: {_speed(seconds, elapsed)}", err=True)
-        if failures:
-            typer.echo(f"error: {len(failures)} of {count} files failed", err=True)
-            if cluster is not None:
-                for result in failures:
-                    _print(result)
-    if failures:
+            display.show(result)
+    if display.summarise(found.left_out, again=cluster is not None):
         raise typer.Exit(1)
+
+
+class _Display:
+    """Bars while songs are in work, and lines, or JSON, as they are done."""
+
+    def __init__(self, bars: "Progress", count: int, names: dict[str, str], as_json: bool):
+        self.bars, self.count, self.names, self.as_json = bars, count, names, as_json
+        self.stdout = sys.stdout
+        self.results: list[FileResult] = []
+        self.started = time.monotonic()
+        self.overall = bars.add_task("all files", total=count, visible=count > 1)
+        self.tasks: dict[Path | str, TaskID] = {}
+        self.shares: dict[Path | str, float] = {}
+
+    def progress(self, source: Path | str, done: int, total: int) -> None:
+        """The bar of one file, and its share in that of all."""
+        if source not in self.tasks:
+            self.tasks[source] = self.bars.add_task(Path(self._named(source)).name, total=total)
+        self.bars.update(self.tasks[source], completed=done, total=total)
+        self.shares[source] = done / max(total, 1)
+        self._move()
+
+    def show(self, result: "FileResult") -> None:
+        """What became of a file."""
+        self.results.append(result)
+        if result.source in self.tasks:
+            self.bars.remove_task(self.tasks[result.source])
+        self.shares.pop(result.source, None)
+        self._move()
+        result.source = self._named(result.source)
+        result.error = result.error and self._named(result.error)
+        if self.as_json:
+            echo_json(dataclasses.asdict(result), self.stdout)
+        else:
+            self._print(result)
+
+    def summarise(self, left_out: Mapping[str, int], again: bool) -> bool:
+        """Speed, failures and what was left out, where there are several files; returns whether any failed."""
+        failures = [result for result in self.results if result.error is not None]
+        if self.as_json:
+            return bool(failures)
+        seconds, elapsed = sum(result.seconds for result in self.results), time.monotonic() - self.started
+        if self.count > 1 and seconds:
+            warn(f"{self.count} files: {_speed(seconds, elapsed)}")
+        if counts := ", ".join(f"{count} {kind}" for kind, count in left_out.items() if count):
+            warn(f"left out: {counts}")
+        if self.count > 1 and failures:
+            warn(f"error: {len(failures)} of {self.count} files failed")
+            for result in failures if again else ():
+                self._print(result)
+        return bool(failures)
+
+    def _move(self) -> None:
+        # The bars of several files move at once, each from its own thread.
+        self.bars.update(self.overall, completed=len(self.results) + sum(list(self.shares.values())))
+
+    def _named(self, text: object) -> str:
+        """The text with standard input called by the name that it was given."""
+        for path, name in self.names.items():
+            text = str(text).replace(path, name)
+        return str(text)
+
+    def _print(self, result: "FileResult") -> None:
+        for warning in result.warnings:
+            warn(f"warning: {self._named(warning)}")
+        if result.error is not None:
+            warn(f"error: {result.error}")
+        elif result.skipped:
+            first = next(iter(result.outputs.values()))
+            line = f"{result.source}: already separated by this model with these options: {first} (--overwrite repeats)"
+            typer.echo(line, self.stdout)
+        else:
+            for path in result.outputs.values():
+                typer.echo(path, self.stdout)
+            warn(_speed(result.seconds, result.elapsed))
 
 
 def _load(options: "SeparationOptions", bars: "Progress") -> "Separator":
@@ -179,20 +242,6 @@ def _load(options: "SeparationOptions", bars: "Progress") -> "Separator":
     for task in tasks.values():
         bars.remove_task(task)
     return separator
-
-
-def _print(result: "FileResult") -> None:
-    for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    if result.error is not None:
-        typer.echo(f"error: {result.error}", err=True)
-    elif result.skipped:
-        first = next(iter(result.outputs.values()))
-        typer.echo(f"{result.source}: already separated, {first} is there (--overwrite separates again)")
-    else:
-        for path in result.outputs.values():
-            typer.echo(path)
-        typer.echo(_speed(result.seconds, result.elapsed), err=True)
 
 
 def _speed(seconds: float, elapsed: float) -> str:

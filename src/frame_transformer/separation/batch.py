@@ -166,7 +166,7 @@ def separate_files(
     separator: Separator,
     songs: Sequence[Song],
     options: OutputOptions,
-    progress: Callable[[Path, int, int], None] | None = None,
+    progress: Callable[[Path | str, int, int], None] | None = None,
     jobs: int = 1,
 ) -> Iterator[FileResult]:
     """Separates songs; one that fails yields a result with ``error`` and the others go on.
@@ -201,7 +201,7 @@ def separate_files(
         if planned.error is not None or planned.is_done:
             return unworked(planned, options.folder)
         try:
-            result = separate_file(separator, source, options, report, planned.places(options.folder))
+            result = separate_file(separator, Path(source), options, report, planned.places(options.folder))
             with reported(options.folder / RECORDS):
                 write_record(folder, planned, result)
             return result

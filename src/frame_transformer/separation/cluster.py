@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
+from ..audio import audio_suffixes
 from ..errors import FrameTransformerError, OptionError, explain
 from ..files import temporary_folder
 from .batch import ADVICE, FileResult, separate_file, unworked, write_record
@@ -23,7 +25,7 @@ from .options import OutputOptions, SeparationOptions
 from .planning import PlannedSong, plan_songs
 from .records import RECORDS, LocalFolder, OutputFolder, Record, parse_record
 from .separator import Separator
-from .songs import AUDIO_SUFFIXES, Song
+from .songs import Song
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +50,9 @@ def find_remote_songs(uri: str) -> list[Song]:
     for file in sorted(files, key=lambda file: file.path):
         name = PurePosixPath(file.path[len(root) :].lstrip("/"))
         hidden = any(part.startswith(".") for part in name.parts)
-        if file.is_file and name.suffix.lower() in AUDIO_SUFFIXES and not hidden:
+        if file.is_file and name.suffix.lower() in audio_suffixes() and not hidden:
             folder = name.parent.as_posix().removeprefix(".")
-            songs.append(Song(f"{uri.rstrip('/')}/{name}", folder, _version(file)))
+            songs.append(Song(f"{uri.rstrip('/')}/{quote(str(name))}", folder, _version(file)))
     if not songs:
         raise OptionError(f"{uri}: no audio files there")
     return songs

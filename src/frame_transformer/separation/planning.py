@@ -6,8 +6,9 @@ import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
+from typing import Any
 
 from torch import nn
 
@@ -67,11 +68,9 @@ class _Planner:
         self.songs, self.output, self.folder = songs, output, folder
         self.models = tuple(map(_model_source, separation.models))
         self.weights = tuple(map(weights_digest, separation.models))
-        # Device and batch size change no more than the last bits; images, video and the template show in the outputs.
-        how = {"dtype", "window", "context", "overlap", "tta", "smoothing", "ensemble", "weights", "engine", "stream"}
-        written = {"audio_format", "bit_depth", "bitrate", "clip"}
-        self.options = {name: getattr(separation, name) for name in sorted(how)}
-        self.options |= {name: getattr(output, name) for name in sorted(written)}
+        # The rest changes no more than the last bits, or shows in the names of the outputs.
+        self.options = _values(separation, {"models", "device", "batch_size"})
+        self.options |= _values(output, {"folder", "filename", "stems", "overwrite", "images", "video"})
         self.records: dict[str, list[str]] = defaultdict(list)
         for name in folder.record_names():
             self.records[name.partition("-")[0]].append(name)
@@ -116,6 +115,11 @@ class _Planner:
         """Those whose files are all where they were written."""
         found = {name: record for name, record in records.items() if record is not None}
         return {name: record for name, record in found.items() if all(map(self.folder.has, record.outputs.values()))}
+
+
+def _values(options: SeparationOptions | OutputOptions, without: set[str]) -> dict[str, Any]:
+    names = [field.name for field in fields(options) if field.name not in without]
+    return {name: getattr(options, name) for name in names}
 
 
 def _model_source(model: Model) -> str:

@@ -10,20 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from ..audio import audio_suffixes
 from ..errors import AudioError, FrameTransformerError
 from ..files import temporary_folder
 from .records import recorded_stems
 
 PLAYLISTS = (".m3u", ".m3u8")
-AUDIO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("aac", "aif", "aiff", "alac", "ape", "avi", "flac", "flv", "m4a", "m4b", "mka", "mkv", "mov", "mp2", "mp3"),
-        *("mp4", "mpg", "oga", "ogg", "opus", "wav", "webm", "wma", "wv"),
-    )
-)
 HIDDEN, NO_AUDIO, BROKEN, STEMS = "hidden", "not audio", "broken links", "stems of an earlier run"
 
 
@@ -44,7 +38,7 @@ class Song:
     @property
     def file(self) -> PurePath:
         """The path, or the path of the URI."""
-        return PurePosixPath(urlsplit(self.source).path) if isinstance(self.source, str) else self.source
+        return PurePosixPath(unquote(urlsplit(self.source).path)) if isinstance(self.source, str) else self.source
 
 
 @dataclass
@@ -59,9 +53,7 @@ class FoundSongs:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def find_songs(
-    sources: Iterable[str | os.PathLike[str]], find_remote: Callable[[str], Iterable[Song]] | None = None
-) -> FoundSongs:
+def find_songs(sources: Iterable[str | Path], find_remote: Callable[[str], Iterable[Song]] | None = None) -> FoundSongs:
     """Songs of files, folders with all below them, glob patterns and m3u playlists.
 
     Hidden files, files without a suffix of audio or video, and stems of an earlier run are left out of folders and
@@ -72,7 +64,7 @@ def find_songs(
     """
     found = FoundSongs()
     songs: dict[str, Song] = {}
-    for source in map(os.fspath, sources):
+    for source in map(str, sources):
         try:
             for song in _find(source, find_remote, found):
                 songs.setdefault(os.path.abspath(song.source) if isinstance(song.source, Path) else song.source, song)
@@ -117,10 +109,10 @@ def _find(source: str, find_remote: Callable[[str], Iterable[Song]] | None, foun
 
 
 def _song(path: Path, top: Path | None = None) -> Song:
-    folder = ""
+    folder = PurePath()
     if top is not None and path.parent.is_relative_to(top):
-        folder = path.parent.relative_to(top).as_posix().removeprefix(".")
-    return Song(path, folder, version_of(path))
+        folder = path.parent.relative_to(top)
+    return Song(path, "" if not folder.parts or ".." in folder.parts else folder.as_posix(), version_of(path))
 
 
 def _walk(top: Path, found: FoundSongs) -> Iterator[Path]:
@@ -141,13 +133,13 @@ def _walk(top: Path, found: FoundSongs) -> Iterator[Path]:
         for entry in entries:
             path = folder / entry.name
             if _is_hidden(entry):
-                found.left_out[HIDDEN] += entry.is_file() and path.suffix.lower() in AUDIO_SUFFIXES
+                found.left_out[HIDDEN] += entry.is_file() and path.suffix.lower() in audio_suffixes()
             elif entry.is_dir():
                 (links if entry.is_symlink() else waiting).append(path)
             elif entry.is_file():
                 yield path
             else:
-                found.left_out[BROKEN] += path.suffix.lower() in AUDIO_SUFFIXES
+                found.left_out[BROKEN] += path.suffix.lower() in audio_suffixes()
 
 
 def _is_hidden(entry: os.DirEntry[str]) -> bool:
@@ -160,7 +152,7 @@ def _audio_in(top: Path, files: Iterable[Path], found: FoundSongs, any_suffix: b
     stems: dict[Path, frozenset[Path]] = {}
     songs = []
     for file in files:
-        if not any_suffix and file.suffix.lower() not in AUDIO_SUFFIXES:
+        if not any_suffix and file.suffix.lower() not in audio_suffixes():
             found.left_out[NO_AUDIO] += 1
             continue
         for folder in file.parents:
