@@ -14,8 +14,13 @@ import torch
 from frame_transformer import Separator
 from frame_transformer.audio import decode
 from frame_transformer.errors import OptionError
-from frame_transformer.separation import OutputOptions, SeparationOptions
-from frame_transformer.separation import find_remote_songs, find_songs, separate_on_cluster
+from frame_transformer.separation import (
+    OutputOptions,
+    SeparationOptions,
+    find_remote_songs,
+    find_songs,
+    separate_on_cluster,
+)
 
 ray = pytest.importorskip("ray")
 OPTIONS = OutputOptions(bit_depth="32f", clip="none")
