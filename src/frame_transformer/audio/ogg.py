@@ -1,6 +1,5 @@
 """The links of a chained Ogg file: parts that follow one another, each with headers of its own (RFC 3533)."""
 
-import io
 import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -56,31 +55,3 @@ def _find(file: BinaryIO, position: int, size: int) -> int:
             return position + found
         position += max(1, len(chunk) - len(_CAPTURE) + 1)
     return size
-
-
-class LinkFile(io.RawIOBase):
-    """One link as a file of its own; ``file`` must not be read by others meanwhile."""
-
-    def __init__(self, file: BinaryIO, link: Link):
-        self._file, self._link, self._position = file, link, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._link.end - self._link.start}[whence]
-        self._position = max(0, base + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
-        self._file.seek(self._link.start + self._position)
-        data = self._file.read(max(0, min(len(buffer), self._link.end - self._link.start - self._position)))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)

@@ -17,8 +17,9 @@ from av.stream import Disposition
 from ..errors import AudioError
 from .covers import MAX_PIXELS, open_cover
 from .formats import LAYOUTS
-from .ogg import Link, LinkFile, find_links
+from .ogg import Link, find_links
 from .resampling import Resampler
+from .section import Section
 
 Source = str | os.PathLike[str] | BinaryIO
 Rows = np.ndarray | list[np.ndarray]  # float32, a row for each channel
@@ -103,14 +104,14 @@ def _rewound(file: BinaryIO) -> BinaryIO:
     return file
 
 
-def _open_container(file: BinaryIO, name: str) -> Any:
+def _open_container(file: Section, name: str) -> Any:
     # FFmpeg gets an open file, never a name, so that a colon in a name is no protocol; the whitelist keeps a playlist
     # that poses as a song from opening other files or addresses. Pictures beyond the limit are not decoded.
     options = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
     try:
         return av.open(file, metadata_errors="replace", options=options)
     except Exception as error:
-        raise AudioError(f"{name}: cannot be read as audio ({_reason(error)})") from error
+        raise AudioError(f"{name}: cannot be read as audio ({_reason(file.error or error)})") from error
 
 
 def _reason(error: Exception) -> str:
@@ -168,7 +169,8 @@ def _read_info(container: Any, stream: Any) -> AudioInfo:
 def _bit_depth(context: Any) -> str:
     if context.codec.lossy and context.name != "wavpack":  # a lossy mode and a lossless one, which is used
         return "16"
-    return {"s32": "24", "flt": "32f", "dbl": "32f"}.get(context.format.packed.name, "16")
+    depths = {"s32": "24", "flt": "32f", "dbl": "32f"}
+    return depths.get(context.format.packed.name, "16") if context.format else "16"
 
 
 def _name(source: Source) -> str:
@@ -185,7 +187,7 @@ def probe(source: Source, stream: int | None = None) -> AudioInfo:
         AudioError: the source is missing, empty, a folder, no audio, or has no such audio stream.
     """
     name = _name(source)
-    with _open_file(source) as file, _open_container(file, name) as container:
+    with _open_file(source) as file, _open_container(Section(file), name) as container:
         return _read_info(container, _choose_stream(container, name, stream))
 
 
@@ -263,11 +265,11 @@ class AudioReader:
         """Every frame and gap of the file."""
         with _open_file(self.source) as file:
             if self.info.container != "ogg":
-                yield from _Part(self, file).rows()
+                yield from _Part(self, Section(file)).rows()
                 return
             seconds = 0.0
             for number, link in enumerate(find_links(file)):
-                part = _Part(self, cast(BinaryIO, LinkFile(file, link)), link)
+                part = _Part(self, Section(file, link.start, link.end), link)
                 try:
                     yield from part.rows()
                 except AudioError as error:
@@ -280,7 +282,7 @@ class AudioReader:
 class _Part:
     """What one container holds: the whole file, or a link of a chained one. ``seconds`` is how far it has been read."""
 
-    def __init__(self, reader: AudioReader, file: BinaryIO, link: Link | None = None):
+    def __init__(self, reader: AudioReader, file: Section, link: Link | None = None):
         self.name, self.info, self.warnings = reader.name, reader.info, reader.warnings
         self.fill_gaps = reader.fill_gaps
         self.file, self.link = file, link
@@ -338,7 +340,7 @@ class _Part:
                 packets = container.demux()
                 continue
             if packet is None:
-                return
+                break
             if packet.size == 0:
                 continue
             errors = 0
@@ -349,6 +351,8 @@ class _Part:
             elif packet.pts is not None and packet.time_base and not _is_picture(packet.stream):
                 end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 self.picture_seconds = max(self.picture_seconds, end - (container.start_time or 0) / av.time_base)
+        if self.file.error:
+            self.read_error = _reason(self.file.error)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[tuple[av.AudioFrame, bool]]:
         """Frames, each with whether it is the last; damaged packets are left out and counted."""
@@ -413,9 +417,9 @@ class _Part:
             before = self.file.read(min(4096, first))
             return duration if re.search(rb"\xff[\xe2-\xff].{2,36}(Xing|Info|VBRI)", before, re.DOTALL) else None
         if container == "wav":
-            size = self.file.seek(0, os.SEEK_END)
             self.file.seek(0)
             declared = int.from_bytes(self.file.read(8)[4:], "little") + 8
+            size = self.file.size
             # Programs that write to a pipe declare sizes near the limit.
             return self.seconds * declared / size if size < declared < 0x7FFF0000 else None
         return duration
