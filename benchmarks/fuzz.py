@@ -1,7 +1,7 @@
 """Mutated files of many formats, read and written again: ``python -m benchmarks.fuzz [--count N] [--seed N]``.
 
-Every file is worked on in a process of its own. It has to be read, or refused in one line; a traceback, a crash, a hang,
-too much memory, samples that are no numbers and half a file are failures. Those files can be kept with ``--keep``.
+Every file is worked on in a process of its own. It has to be read, or refused in one line; a traceback, a crash, a
+hang, too much memory, samples that are no numbers and half a file are failures. ``--keep`` keeps those files.
 """
 
 import argparse
