@@ -10,10 +10,11 @@ import typer
 
 from ..errors import FrameTransformerError, OptionError
 from . import data, environment, evaluate, export, models, separate, train, web
-from .common import warn
+from .common import Command, Group, warn
 from .dialects import TranslatedCommand
 
 app = typer.Typer(
+    cls=Group,
     help="Take the voice out of a song, or the song away from the voice.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -49,12 +50,12 @@ def _stop(number: int, _frame: object) -> None:
 
 
 app.command(cls=TranslatedCommand, epilog=separate.EPILOG)(separate.separate)
-app.command()(evaluate.evaluate)
-app.command()(models.models)
-app.command(name="import")(models.import_checkpoint)
-app.command()(export.export)
-app.command()(environment.env_info)
-app.command()(web.web)
+app.command(cls=Command)(evaluate.evaluate)
+app.command(cls=Command)(models.models)
+app.command(name="import", cls=Command)(models.import_checkpoint)
+app.command(cls=Command)(export.export)
+app.command(cls=Command)(environment.env_info)
+app.command(cls=Command)(web.web)
 app.add_typer(data.app, name="data")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     train.train

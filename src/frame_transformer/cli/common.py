@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -33,7 +34,7 @@ def warn(text: str) -> None:
 
 def echo_json(value: Any, file: IO[str] | None = None) -> None:
     """JSON in one line on standard output, or to a file; bytes of names that are not UTF-8 are escaped."""
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = json.dumps(value, default=str, ensure_ascii=False, allow_nan=False)
     typer.echo(text.encode(errors="backslashreplace").decode(), file)
 
 
@@ -55,3 +56,22 @@ def counted(quiet: bool = False) -> Iterator[Callable[[int, int, str], None]]:
     with progress_bars(quiet) as bars:
         bar = bars.add_task("", total=None)
         yield lambda done, total, name: bars.update(bar, completed=done, total=total, description=Path(name).name)
+
+
+class _WithFlags:
+    """Help that shows flags as flags; Typer gives them the type ``<bool>``, as if they took a value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class Command(_WithFlags, TyperCommand):
+    """A command whose help shows flags as flags."""
+
+
+class Group(_WithFlags, TyperGroup):
+    """A group of commands whose help shows flags as flags."""

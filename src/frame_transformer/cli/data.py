@@ -1,14 +1,13 @@
 """``frame-transformer data``: training data is scanned, then prepared."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .common import Device, counted
+from .common import Command, Device, Group, Verbose, counted, echo_json, log
 
-app = typer.Typer(help="Scan and prepare training data.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Scan and prepare training data.", no_args_is_help=True)
 
 Folders = Annotated[
     list[Path] | None,
@@ -26,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")
 LISTED = 20
 
 
-@app.command()
+@app.command(cls=Command)
 def scan(
     folders: Folders = None,
     instrumentals: Instrumentals = [],
@@ -42,6 +41,7 @@ def scan(
     device: Device = "auto",
     workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Files read at a time.")] = 2,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Write an index of audio files: what they hold, what is the same music, what should not be trained on.
 
@@ -50,6 +50,7 @@ def scan(
     from ..data import gather
     from ..data import scan as scan_songs
 
+    log(verbose)
     found = gather(
         folders or [], {"instrumentals": instrumentals, "vocals": vocals, "songs": songs, "unlabelled": unlabelled}
     )
@@ -62,7 +63,7 @@ def scan(
         result = scan_songs(found, index, detector, model, report, workers)
     summary = result.summary(found, threshold)
     if as_json:
-        typer.echo(json.dumps({"index": str(index)} | summary, ensure_ascii=False))
+        echo_json({"index": str(index)} | summary)
         return
     _table(summary["roles"])
     typer.echo(f"{index}: {summary['files']} files, {summary['read']} of them read by this run")
@@ -74,7 +75,7 @@ def scan(
     _list(f"instrumentals may hold vocals (above {threshold:g} dB)", suspects)
 
 
-@app.command()
+@app.command(cls=Command)
 def prepare(
     folders: Folders = None,
     instrumentals: Instrumentals = [],
@@ -86,6 +87,7 @@ def prepare(
         Path | None, typer.Option(help="Index of a scan: leaves out what cannot be used, keeps alike songs together.")
     ] = None,
     as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> None:
     """Decode songs once into the form that training reads crops from.
 
@@ -94,6 +96,7 @@ def prepare(
     from ..data import DataError, Index, gather, read_index, read_prepared
     from ..data import prepare as prepare_songs
 
+    log(verbose)
     found = gather(
         folders or [], {"instrumentals": instrumentals, "vocals": vocals, "songs": songs, "unlabelled": unlabelled}
     )
@@ -118,7 +121,7 @@ def prepare(
             "skipped": [{"song": name, "reason": reason} for name, reason in skipped],
             "roles": roles,
         }
-        typer.echo(json.dumps(summary, ensure_ascii=False))
+        echo_json(summary)
         return
     _table(roles)
     typer.echo(f"{output}: {len(done.prepared)} songs prepared, {len(done.up_to_date)} were up to date")

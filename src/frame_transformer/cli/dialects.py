@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from typer.core import TyperCommand
-
 from ..errors import OptionError
+from .common import Command
 
 
 def _two_stems(value: str) -> list[str]:
@@ -78,7 +77,7 @@ def translate(arguments: list[str]) -> list[str]:
     return ours
 
 
-class TranslatedCommand(TyperCommand):
+class TranslatedCommand(Command):
     """A command that understands the flags above."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

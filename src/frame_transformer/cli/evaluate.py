@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import Device, counted
+from .common import Device, Verbose, counted, echo_json, log, warn
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
@@ -36,12 +36,12 @@ def evaluate(
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Score again what was scored before.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results.json instead of tables.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Compare models, ensembles and other tools on songs whose true stems are known."""
-    import json
-
     from .. import evaluation
 
+    log(verbose)
     with counted() as report:
         # Folders are compared alone unless a model is asked for.
         models = model or ([] if estimates else ["default"])
@@ -59,17 +59,17 @@ def evaluate(
         )
     written = result.write(output)
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False))
+        echo_json(result.to_dict())
     else:
         _print_tables(result)
     for score in result.scores:
         for warning in score.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            warn(f"warning: {warning}")
     for error in result.errors:
-        typer.echo(f"error: {error}", err=True)
-    typer.echo(f"written: {', '.join(str(path) for path in written)}", err=True)
+        warn(f"error: {error}")
+    warn(f"written: {', '.join(str(path) for path in written)}")
     if result.errors:
-        typer.echo(f"error: {len(result.errors)} of {len(result.songs) * len(result.systems)} scores failed", err=True)
+        warn(f"error: {len(result.errors)} of {len(result.songs) * len(result.systems)} scores failed")
         raise typer.Exit(1)
 
 

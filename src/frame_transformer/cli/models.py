@@ -1,11 +1,12 @@
 """``frame-transformer models`` and ``import``: what can be loaded, and original checkpoints."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .common import echo_json
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False) -> None:
@@ -14,7 +15,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="JSON on standar
 
     known = list_models()
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(info) for info in known], ensure_ascii=False))
+        echo_json([dataclasses.asdict(info) for info in known])
         return
     from rich.console import Console
     from rich.table import Table

@@ -69,7 +69,7 @@ def split_of(group: str, validation_share: float = 0.05, seed: int = 0) -> Split
     top = group.split("/")[0].lower()
     if top in ("validation", "test"):
         return "validation"
-    digest = hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{group}".encode(errors="surrogateescape"), digest_size=8).digest()
     return "validation" if top != "train" and int.from_bytes(digest) < validation_share * 2**64 else "train"
 
 

@@ -6,6 +6,7 @@ Loudness is the integrated loudness of ITU-R BS.1770-4. Near duplicates share la
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections import Counter, defaultdict
@@ -21,10 +22,12 @@ import torch
 from torch.nn import functional
 
 from ..audio import probe
-from ..errors import AudioError, DataError
+from ..errors import AudioError, DataError, explain
 from ..files import whole
 from .catalogue import AudioFile, Song, split_of
 from .reading import SAMPLE_RATE, read
+
+logger = logging.getLogger(__name__)
 
 INDEX_FORMAT = 1
 SILENCE_DB = -60.0
@@ -268,20 +271,23 @@ def examine(file: AudioFile, detect_vocals: VocalsDetector | None = None) -> Fil
     try:
         info = probe(file.path, file.stream)
         sound = read(file)
+        return replace(
+            record,
+            duration=sound.shape[1] / SAMPLE_RATE,
+            sample_rate=info.sample_rate,
+            channels=info.channels,
+            codec=info.codec,
+            peak=_decibels(float(np.abs(sound).max())),
+            loudness=integrated_loudness(sound),
+            content=hashlib.blake2b(np.rint(sound * 32767).astype("<i4").tobytes(), digest_size=16).hexdigest(),
+            landmarks=landmark_sketch(sound),
+            vocals_level=detect_vocals(sound) if detect_vocals else None,
+        )
     except AudioError as error:
         return replace(record, error=str(error))
-    return replace(
-        record,
-        duration=sound.shape[1] / SAMPLE_RATE,
-        sample_rate=info.sample_rate,
-        channels=info.channels,
-        codec=info.codec,
-        peak=_decibels(float(np.abs(sound).max())),
-        loudness=integrated_loudness(sound),
-        content=hashlib.blake2b(np.rint(sound * 32767).astype("<i4").tobytes(), digest_size=16).hexdigest(),
-        landmarks=landmark_sketch(sound),
-        vocals_level=detect_vocals(sound) if detect_vocals else None,
-    )
+    except Exception as error:
+        logger.info("%s failed", file.path, exc_info=True)
+        return replace(record, error=explain(error, file.path, "fewer files at once (-j)"))
 
 
 def read_index(path: Path) -> Index:

@@ -12,6 +12,7 @@ One folder a song, `<role>/<name>-<digest>/`:
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,10 +22,12 @@ from typing import Literal
 import numpy as np
 from filelock import FileLock
 
-from ..errors import AudioError, DataError
+from ..errors import AudioError, DataError, explain
 from ..files import whole
 from .catalogue import ROLES, AudioFile, Role, Song, top_folder
 from .reading import SAMPLE_RATE, read
+
+logger = logging.getLogger(__name__)
 
 FULL_SCALE = 32768
 
@@ -121,6 +124,11 @@ def prepare(
                     (report.prepared if made else report.up_to_date).append(song.name)
                 except (AudioError, DataError) as error:
                     report.skipped.append((song.name, str(error)))
+                except OSError:
+                    raise
+                except Exception as error:
+                    logger.info("%s failed", song.name, exc_info=True)
+                    report.skipped.append((song.name, explain(error, song.name, "a shorter song")))
                 if progress:
                     progress(number, len(songs), song.name)
     except OSError as error:
@@ -133,7 +141,7 @@ def prepare(
 def prepared_folder(song: Song, output: Path) -> Path:
     """Where a song's prepared form lies; two songs of one name but other files never share a folder."""
     files = "\n".join(f"{stem} {file.path.resolve()} {file.stream}" for stem in song.stems for file in song.stems[stem])
-    digest = hashlib.blake2b(files.encode(), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(files.encode(errors="surrogateescape"), digest_size=6).hexdigest()
     readable = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in song.name)
     return output / song.role / f"{readable[:80].strip('.')}-{digest}"
 

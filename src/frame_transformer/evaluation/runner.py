@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import os
 import time
@@ -16,13 +17,15 @@ import numpy as np
 import torch
 
 from ..data.catalogue import AudioFile, Song
-from ..errors import FrameTransformerError, OptionError
+from ..errors import FrameTransformerError, OptionError, explain
 from ..separation import SeparationOptions
 from .bss_eval import BSSEval, FrameRatios
 from .metrics import SAMPLE_RATE, bleedless_and_fullness, si_sdr, utterance_sdr
 from .report import METRICS, Evaluation, Frames, Scores, SongScore, write_whole
 from .songs import STEMS, References, find_references, mixture_of, read_references
 from .systems import FolderSystem, MixtureSystem, ModelSystem, OracleSystem, System, file_version, load_separator
+
+logger = logging.getLogger(__name__)
 
 SCORE_FORMAT = 1
 BASELINES = ("mixture", "irm", "ibm")
@@ -190,7 +193,8 @@ def _run(
             yield song, _score_song(song, systems, metrics, root)
         return
     # A forked child would share the locks of this process's threads and could not use CUDA.
-    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (max(1, torch.get_num_threads() // jobs),))
+    threads = max(1, torch.get_num_threads() // jobs)
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads, logger.getEffectiveLevel()))
     try:
         running = {pool.submit(_score_song, song, systems, metrics, root): song for song, systems in tasks}
         while running:
@@ -204,16 +208,17 @@ def _run(
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(threads: int, level: int) -> None:
     torch.set_num_threads(threads)
+    logging.basicConfig(level=level, format="%(name)s: %(message)s")
 
 
 def _score_song(song: Song, systems: list[System], metrics: tuple[str, ...], root: Path) -> list[SongScore | str]:
     """The score of every system on the song, or one line saying why there is none; scores are kept below ``root``."""
     try:
         references = read_references(song)
-    except FrameTransformerError as error:
-        return [f"{song.name}: {error}"] * len(systems)
+    except Exception as error:
+        return [_one_line(error, song.name)] * len(systems)
     needs_bss = any(METRICS[name].framewise for name in metrics)
     bss = BSSEval(np.stack((references.vocals, references.instrumental))) if needs_bss else None
     results: list[SongScore | str] = []
@@ -235,9 +240,16 @@ def _score_song(song: Song, systems: list[System], metrics: tuple[str, ...], roo
             )
             _write_score(root, score, version)
             results.append(score)
-        except FrameTransformerError as error:
-            results.append(f"{song.name}, {system.name}: {error}")
+        except Exception as error:
+            results.append(_one_line(error, f"{song.name}, {system.name}"))
     return results
+
+
+def _one_line(error: Exception, subject: str) -> str:
+    if isinstance(error, FrameTransformerError):
+        return f"{subject}: {error}"
+    logger.info("%s failed", subject, exc_info=True)
+    return explain(error, subject, "fewer songs at once (-j)")
 
 
 def _version(song: Song, system: System) -> Any:
