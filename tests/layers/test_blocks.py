@@ -10,12 +10,14 @@ from torch import Tensor
 from frame_transformer.layers import (
     ConvolutionalEmbedding,
     ConvolutionalTransformerEncoder,
-    DecoderBlock,
-    EncoderBlock,
     FrameTransformerDecoder,
     FrameTransformerEncoder,
     ResidualScores,
+    TransformerDecoder,
+    TransformerEncoder,
 )
+from frame_transformer.models import V1Config
+from frame_transformer.models.v1 import V1TransformerDecoder, V1TransformerEncoder
 from tests.reference import blocks as plain
 
 
@@ -51,33 +53,48 @@ def assert_same(actual: tuple[Tensor, ...], expected: tuple[Tensor, ...], inputs
 
 
 @pytest.mark.parametrize("frames", [1, 7])
-@pytest.mark.parametrize(
-    ("kind", "count", "norm"), [("linear", 1, plain.norm_shared), ("convolution", 3, plain.norm_per_channel)]
-)
-def test_encoder_block(kind, count, norm, frames):
-    block = randomised(EncoderBlock(5, count, 12, 2, 2, kind, 0.1))
-    x = maps(1, 5, 12, frames)
-    running, dense = scores(count, 2, frames)
+@pytest.mark.parametrize("channels", [5, None])
+def test_transformer_encoder(channels, frames):
+    block = randomised(TransformerEncoder(channels, 3, 12, 2, 2, 0.1))
+    x = maps(1, channels or 3, 12, frames)
+    running, dense = scores(3, 2, frames)
     h, after = block(x, running)
-    assert_same((h, after.dense()), plain.encoder_block(weights(block), x, 2, norm, dense), (x,))
+    assert_same((h, after.dense()), plain.encoder_block(weights(block), x, 2, plain.norm_per_channel, dense), (x,))
 
 
-@pytest.mark.parametrize("kind", ["linear", "convolution"])
-def test_decoder_block(kind):
-    block, frames = randomised(DecoderBlock(5, 1, 12, 2, 2, kind, 0.1)), 7
-    norm = plain.norm_shared if kind == "linear" else plain.norm_per_channel
-    w, x, skip = weights(block), maps(1, 5, 12, frames), maps(1, 1, 12, frames)
-    (running, dense), (skip_scores, skip_dense) = scores(1, 2, frames), scores(1, 2, frames)
-    h, after = block(x, skip, running, skip_scores)
-
-    # The published V1 was trained with the first norm on both attentions and the second on the feed-forward.
-    memory_norm, output_norm = (w.norm1, w.norm2) if kind == "linear" else (w.norm2, w.norm3)
+def test_transformer_decoder():
+    block, frames = randomised(TransformerDecoder(5, 3, 12, 2, 2, 0.1)), 7
+    w, x, memory = weights(block), maps(1, 5, 12, frames), maps(1, 3, 12, frames)
+    (running, dense), (memory_scores, memory_dense) = scores(3, 2, frames), scores(3, 2, frames)
+    h, after = block(x, running, memory, memory_scores)
+    norm = plain.norm_per_channel
     z = plain.embed(w, x)
     attended, expected_scores = plain.attention(w.attn1, norm(w.norm1, z), 2, previous=dense)
     z = z + attended
-    z = z + plain.attention(w.attn2, norm(memory_norm, z), 2, skip, skip_dense)[0]
-    z = z + plain.feed_forward(w.feed_forward, norm(output_norm, z))
-    assert_same((h, after.dense()), (z, expected_scores), (x, skip))
+    z = z + plain.attention(w.attn2, norm(w.norm2, z), 2, memory, memory_dense)[0]
+    z = z + plain.feed_forward(w.feed_forward, norm(w.norm3, z))
+    assert_same((h, after.dense()), (z, expected_scores), (x, memory))
+
+
+V1_SIZES = V1Config(heads=2, expansion=2)
+
+
+@pytest.mark.parametrize("frames", [1, 7])
+def test_v1_encoder(frames):
+    block = randomised(V1TransformerEncoder(5, 12, V1_SIZES))
+    x = maps(1, 5, 12, frames)
+    assert_same((block(x),), plain.encoder_block(weights(block), x, 2, plain.norm_shared)[:1], (x,))
+
+
+def test_v1_decoder():
+    block = randomised(V1TransformerDecoder(5, 12, V1_SIZES))
+    w, x, memory, norm = weights(block), maps(1, 5, 12, 7), maps(1, 1, 12, 7), plain.norm_shared
+    # The published V1 was trained with the first norm on both attentions and the second on the feed-forward.
+    z = plain.embed(w, x)
+    z = z + plain.attention(w.attn1, norm(w.norm1, z), 2)[0]
+    z = z + plain.attention(w.attn2, norm(w.norm1, z), 2, memory)[0]
+    z = z + plain.feed_forward(w.feed_forward, norm(w.norm2, z))
+    assert_same((block(x, memory),), (z,), (x, memory))
 
 
 @pytest.mark.parametrize(("channels", "frames"), [(5, 9), (3, 1)])

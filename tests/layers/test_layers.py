@@ -20,8 +20,11 @@ from frame_transformer.layers import (
     ScoreGate,
     SquaredReLU,
     apply_rotary_embedding,
+    conv_linear_projection,
+    linear_conv_projection,
+    linear_projection,
+    tiling,
 )
-from frame_transformer.layers import attention as attention_module
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +90,8 @@ def test_frame_conv_is_depthwise_then_linear():
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
 def test_res_block(linear, stride):
-    block = ResBlock(3, 4, 8, randomize(MultichannelLayerNorm(3, 8)), stride=stride, linear=linear)
+    block = ResBlock(3, 4, 8, stride=stride, linear=linear)
+    randomize(block.norm)
     x = torch.randn(2, 3, 8, 7, requires_grad=True)
     y = block(x)
     assert y.shape == (2, 4, 8 // stride[0], 7)
@@ -123,10 +127,10 @@ def sdpa(queries, keys, values, bias=None):
     return out.transpose(-1, -2)
 
 
-@pytest.mark.parametrize("projection", ["linear", "linear_conv", "conv_linear"])
+@pytest.mark.parametrize("projection", [linear_projection, linear_conv_projection, conv_linear_projection])
 @pytest.mark.parametrize("time", [1, 9])
 def test_attention_with_residual_scores(projection, time):
-    layer = randomize(MultichannelMultiheadAttention(2, 2, 8, projection))
+    layer = randomize(MultichannelMultiheadAttention(2, 8, 2, projection))
     x, memory = torch.randn(3, 2, 8, time), torch.randn(3, 2, 8, time)
     _, first = layer(x)
     out, scores = layer(x, memory, first)
@@ -152,12 +156,12 @@ def test_factored_tiled_and_folded_scores_agree(monkeypatch, in_place):
     expected = (plain.softmax(-1) @ values.transpose(-1, -2)).transpose(-1, -2)
     torch.testing.assert_close(run(), expected)
     for elements in (2 * 11 * 11, 4 * 11):  # two heads at once, four queries of one head
-        monkeypatch.setattr(attention_module, "TILE_ELEMENTS", elements)
+        monkeypatch.setattr(tiling, "TILE_ELEMENTS", elements)
         torch.testing.assert_close(run(), expected)
-    monkeypatch.setattr(attention_module, "SMALL_ELEMENTS", 0)
+    monkeypatch.setattr(tiling, "CHEAP_SUM_ELEMENTS", 0)
     for width in (8, 4):
-        for name in ("FOLD_WIDTH", "SMALL_FOLD_WIDTH"):
-            monkeypatch.setattr(attention_module, name, width)
+        for name in ("SUM_WIDTH", "CHEAP_SUM_WIDTH"):
+            monkeypatch.setattr(tiling, name, width)
         torch.testing.assert_close(run(), expected)
 
 
@@ -181,7 +185,7 @@ def test_score_gate_blends_between_its_inputs():
 
 def test_attention_refuses_heads_that_do_not_divide():
     with pytest.raises(ValueError, match="8 features cannot be split into 3 heads"):
-        MultichannelMultiheadAttention(1, 3, 8, "linear")
+        MultichannelMultiheadAttention(1, 8, 3, linear_projection)
 
 
 @pytest.mark.parametrize("time", [1, 33])
@@ -198,7 +202,7 @@ def test_convolutional_embedding_over_any_time(time):
 
 @pytest.mark.parametrize("elements", [5, 50, 10_000])
 def test_gradients_pass_through_tiles(monkeypatch, elements):
-    monkeypatch.setattr(attention_module, "TILE_ELEMENTS", elements)
+    monkeypatch.setattr(tiling, "TILE_ELEMENTS", elements)
     queries, keys, values = (torch.randn(1, 1, 2, 2, 5, dtype=torch.float64, requires_grad=True) for _ in range(3))
     base = torch.randn(1, 1, 2, 5, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(

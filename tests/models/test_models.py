@@ -13,7 +13,7 @@ BINS_256 = SignalConfig(n_fft=512, hop_length=256)
 @pytest.mark.parametrize(
     ("config", "parameters"),
     [
-        (V1Config(), 205_948_976),
+        (V1Config(), 205_945_008),
         (V2bConfig(), 255_797_690),
         (V3Config(), 403_267_058),
         (AsymUNetMCTConfig(expansion=2048), 233_662_403),

@@ -9,35 +9,35 @@ from . import blocks as b
 
 
 def _asym_unet_mct(w: b.Weights, x: Tensor, config) -> Tensor:
-    heads, maps = config.heads, config.maps
+    heads, maps = config.heads, config.maps[:-1]
     if w.positional_embedding:
         x = torch.cat((x, b.positional_embedding(w.positional_embedding, x)), dim=1)
     if config.bands:
         x = b.band_split(w.split, x, config.bands)
     kept, scores, before = [], None, 0
     for level, count in enumerate(maps):
-        x = b.res_block(w.encoders.at(level), x, stride=(2 if level else 1, 1))
+        x = b.res_block(w.levels.at(level).encoder.body, x, stride=(2 if level else 1, 1))
         h = None
         if count:
             previous = scores if count == before else None
-            h, scores = b.evolved_encoder(w.encoder_transformers.at(level), x, heads, previous)
+            h, scores = b.evolved_encoder(w.levels.at(level).encoder_transformer, x, heads, previous)
             x = torch.cat((x, h), dim=1)
         before = count
         kept.append((x, h, scores))
-    x = b.res_block(w.encoders.at(len(maps)), x, stride=(2, 1))
+    x = b.res_block(w.levels.at(len(maps)).encoder.body, x, stride=(2, 1))
     scores = None
     for layer in range(config.latent_layers):
         x, scores = b.latent_layer(w.latent.at(layer), x, heads, config.restart_latent_residual, scores)
     self_scores = cross_scores = None
     before = 0
-    for index, count in enumerate(reversed(maps)):
+    for level, count in reversed(list(enumerate(maps))):
         skip, memory, skip_scores = kept.pop()
-        x = b.res_block(w.decoders.at(index).body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1))
+        x = b.res_block(w.levels.at(level).decoder.body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1))
         if count and config.decoder_attention:
             if count != before:
                 self_scores = cross_scores = None
             h, self_scores, cross_scores = b.evolved_decoder(
-                w.decoder_transformers.at(index), x, heads, memory, skip_scores, self_scores, cross_scores
+                w.levels.at(level).decoder_transformer, x, heads, memory, skip_scores, self_scores, cross_scores
             )
             x = torch.cat((x, h), dim=1)
         before = count
@@ -50,15 +50,15 @@ def _v1(w: b.Weights, x: Tensor, config) -> Tensor:
     x = torch.cat((x, h), dim=1)
     kept = []
     for level in range(6):
-        x = b.res_block(w.encoders.at(level), x, norm, (2 if level else 1, 1))
-        h, _ = b.encoder_block(w.encoder_transformers.at(level), x, heads, norm)
+        x = b.res_block(w.levels.at(level).encoder.body, x, norm, (2 if level else 1, 1))
+        h, _ = b.encoder_block(w.levels.at(level).encoder_transformer, x, heads, norm)
         x = torch.cat((x, h), dim=1)
         kept.append((x, h))
     kept.pop()
-    for index in range(5):
+    for level in reversed(range(5)):
         skip, memory = kept.pop()
-        x = b.res_block(w.decoders.at(index).body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1), norm)
-        d = w.decoder_transformers.at(index)
+        x = b.res_block(w.levels.at(level).decoder.body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1), norm)
+        d = w.levels.at(level).decoder_transformer
         h = b.embed(d, x)
         h = h + b.attention(d.attn1, norm(d.norm1, h), heads)[0]
         h = h + b.attention(d.attn2, norm(d.norm1, h), heads, memory)[0]
@@ -74,15 +74,15 @@ def _v2b(w: b.Weights, x: Tensor, config) -> Tensor:
     x = torch.cat((x, h), dim=1)
     kept = []
     for level in range(6):
-        x = b.res_block(w.encoders.at(level), x, stride=(2 if level else 1, 1))
-        h, scores = b.encoder_block(w.encoder_transformers.at(level), x, heads, norm, scores)
+        x = b.res_block(w.levels.at(level).encoder.body, x, stride=(2 if level else 1, 1))
+        h, scores = b.encoder_block(w.levels.at(level).encoder_transformer, x, heads, norm, scores)
         x = torch.cat((x, h), dim=1)
         kept.append((x, h, scores))
     kept.pop()
-    for index in range(5):
+    for level in reversed(range(5)):
         skip, memory, skip_scores = kept.pop()
-        x = b.res_block(w.decoders.at(index).body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1))
-        d = w.decoder_transformers.at(index)
+        x = b.res_block(w.levels.at(level).decoder.body, torch.cat((b.upsample(x, skip.shape[2:]), skip), dim=1))
+        d = w.levels.at(level).decoder_transformer
         h = b.embed(d, x)
         attended, scores = b.attention(d.attn1, norm(d.norm1, h), heads, previous=scores)
         h = h + attended

@@ -50,7 +50,6 @@ def load_safetensors(path: Path) -> MaskModel:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
-    _upgrade(metadata, state)
     try:
         config = read_config(metadata)
         with torch.device("meta"):
@@ -116,23 +115,3 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     raise ModelError(f"its configuration is not valid: {name} cannot be {json.dumps(value)[:60]}")
-
-
-def _upgrade(metadata: dict[str, str], state: dict[str, torch.Tensor]) -> None:
-    """Turns a file from before bands and nested configurations into one of today, in place."""
-    fields = json.loads(metadata.get("config", "{}"))
-    if "n_fft" not in fields:
-        return
-    patch = fields.pop("frequency_patch", 1)
-    if patch > 1:
-        channels = (fields["in_channels"] + fields["positional_embedding"]) * patch
-        state["split.bands.0.weight"] = torch.eye(channels)[:, :, None, None]
-        state["split.bands.0.bias"] = torch.zeros(channels)
-        for name in ("weight", "bias"):
-            state[f"out.bands.0.{name}"] = state.pop(f"out.{name}")
-        fields |= {"bands": [[fields["n_fft"] // 2, patch]], "band_channels": channels}
-    signal = {"n_fft": "n_fft", "hop_length": "hop_length", "sample_rate": "sample_rate", "in_channels": "channels"}
-    signal["normalization"] = "normalization"
-    fields["signal"] = {ours: fields.pop(theirs) for theirs, ours in signal.items() if theirs in fields}
-    fields["window"] = {"frames": fields.pop("window"), "context": fields.pop("context")}
-    metadata["config"] = json.dumps(fields)

@@ -1,8 +1,9 @@
-"""State dicts of the original research code: recognise the family and its hyperparameters, translate the keys."""
+"""Checkpoints of the original research code: recognise the family and its sizes, translate the keys."""
 
+import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -20,62 +21,142 @@ from ..models import (
     create_model,
 )
 
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+UNUSED = "unused"
 
-# The original's name of a key of ours: (pattern on our key, replacement), applied in this order, all that match.
-# Our lists count from 0 and decoders from the deepest; the original counts levels from 1.
-_LADDER: tuple[Rule, ...] = (
-    (r"^input_transformer\.", "enc0_transformer."),
-    (r"^encoders\.(\d+)\.", lambda m: f"enc{int(m[1]) + 1}.body."),
-    (r"^encoder_transformers\.(\d+)\.", lambda m: f"enc{int(m[1]) + 1}_transformer."),
-)
-_POSITIONAL: tuple[Rule, ...] = (
-    (r"^positional_embedding\.extract\.(\d+)", lambda m: f"positional_embedding.extract{int(m[1]) + 1}"),
-    (r"^positional_embedding\.encode\.(\d+)", lambda m: f"positional_embedding.encoder{int(m[1]) + 1}"),
-)
-
-
-def _decoders(levels: int) -> tuple[Rule, ...]:
-    return (
-        (r"^decoders\.(\d+)\.body\.", lambda m: f"dec{levels - int(m[1])}.body."),
-        (r"^decoder_transformers\.(\d+)\.", lambda m: f"dec{levels - int(m[1])}_transformer."),
-    )
-
-
-def _feed_forward(first: int) -> tuple[Rule, ...]:
-    return ((r"feed_forward\.0\.", f"conv{first}."), (r"feed_forward\.2\.", f"conv{first + 1}."))
-
-
-KEY_RULES: dict[type[MaskModelConfig], tuple[Rule, ...]] = {
-    V1Config: (
-        *_LADDER,
-        *_decoders(5),
-        (r"\.body\.", ".body.0."),
-        (r"(norm\d?)\.(weight|bias)$", r"\1.norm.\2"),
-        (r"\.o_proj\.", ".out_proj."),
-        *_feed_forward(1),
-        (r"^out\.weight$", "out"),
-    ),
-    V2bConfig: (
-        *_POSITIONAL,
-        *_LADDER,
-        *_decoders(5),
-        *_feed_forward(1),
-        (r"^out\.weight$", "out"),
-    ),
-    V3Config: (*_POSITIONAL, *_feed_forward(1)),
-    AsymUNetMCTConfig: (
-        *_POSITIONAL,
-        *_LADDER,
-        *_decoders(8),
-        (r"^latent\.(\d+)\.(norm\d)\.", r"latent.\1.\2.norm."),
-        (r"^latent\.", "enc9_transformer."),
-        *_feed_forward(3),
-        (r"conv(1a|1b|2)\.linear\.", r"conv\1."),
-    ),
+# The original's names of modules and ours, one table a family; {n} is a number. The first row that begins a key counts,
+# in either direction. Buffers of the original hold position tables, which are made again where they are needed.
+_POSITIONAL_EMBEDDING = {
+    "positional_embedding.pe": UNUSED,
+    "positional_embedding.extract{n}": "positional_embedding.extract.{n-1}",
+    "positional_embedding.encoder{n}": "positional_embedding.encode.{n-1}",
+    "positional_embedding.out": "positional_embedding.out",
 }
-# Buffers of the original that hold no weight: position tables, made again where they are needed.
-_BUFFER = re.compile(r"(\.freqs|^positional_embedding\.pe)$")
+KEYS: dict[type[MaskModelConfig], dict[str, str]] = {
+    V1Config: {
+        "enc0_transformer.attn.rotary_embedding": UNUSED,
+        "enc0_transformer.attn.out_proj": "input_transformer.attn.o_proj",
+        "enc0_transformer.norm1.norm": "input_transformer.norm1",
+        "enc0_transformer.norm2.norm": "input_transformer.norm2",
+        "enc0_transformer.conv1": "input_transformer.feed_forward.0",
+        "enc0_transformer.conv2": "input_transformer.feed_forward.2",
+        "enc0_transformer": "input_transformer",
+        "enc{n}.body.0.norm.norm": "levels.{n-1}.encoder.body.norm",
+        "enc{n}.body.0": "levels.{n-1}.encoder.body",
+        "enc{n}_transformer.attn.rotary_embedding": UNUSED,
+        "enc{n}_transformer.attn.out_proj": "levels.{n-1}.encoder_transformer.attn.o_proj",
+        "enc{n}_transformer.norm1.norm": "levels.{n-1}.encoder_transformer.norm1",
+        "enc{n}_transformer.norm2.norm": "levels.{n-1}.encoder_transformer.norm2",
+        "enc{n}_transformer.conv1": "levels.{n-1}.encoder_transformer.feed_forward.0",
+        "enc{n}_transformer.conv2": "levels.{n-1}.encoder_transformer.feed_forward.2",
+        "enc{n}_transformer": "levels.{n-1}.encoder_transformer",
+        "dec{n}.body.0.norm.norm": "levels.{n-1}.decoder.body.norm",
+        "dec{n}.body.0": "levels.{n-1}.decoder.body",
+        "dec{n}_transformer.attn1.rotary_embedding": UNUSED,
+        "dec{n}_transformer.attn1.out_proj": "levels.{n-1}.decoder_transformer.attn1.o_proj",
+        "dec{n}_transformer.attn2.rotary_embedding": UNUSED,
+        "dec{n}_transformer.attn2.out_proj": "levels.{n-1}.decoder_transformer.attn2.o_proj",
+        "dec{n}_transformer.norm1.norm": "levels.{n-1}.decoder_transformer.norm1",
+        "dec{n}_transformer.norm2.norm": "levels.{n-1}.decoder_transformer.norm2",
+        # The original's decoder calls its first norm twice and its third never.
+        "dec{n}_transformer.norm3.norm": UNUSED,
+        "dec{n}_transformer.conv1": "levels.{n-1}.decoder_transformer.feed_forward.0",
+        "dec{n}_transformer.conv2": "levels.{n-1}.decoder_transformer.feed_forward.2",
+        "dec{n}_transformer": "levels.{n-1}.decoder_transformer",
+        "out": "out.weight",
+    },
+    V2bConfig: {
+        **_POSITIONAL_EMBEDDING,
+        "enc0_transformer.attn.embedding": UNUSED,
+        "enc0_transformer.conv1": "input_transformer.feed_forward.0",
+        "enc0_transformer.conv2": "input_transformer.feed_forward.2",
+        "enc0_transformer": "input_transformer",
+        "enc{n}": "levels.{n-1}.encoder",
+        "enc{n}_transformer.attn.embedding": UNUSED,
+        "enc{n}_transformer.conv1": "levels.{n-1}.encoder_transformer.feed_forward.0",
+        "enc{n}_transformer.conv2": "levels.{n-1}.encoder_transformer.feed_forward.2",
+        "enc{n}_transformer": "levels.{n-1}.encoder_transformer",
+        "dec{n}": "levels.{n-1}.decoder",
+        "dec{n}_transformer.attn1.embedding": UNUSED,
+        "dec{n}_transformer.attn2.embedding": UNUSED,
+        "dec{n}_transformer.conv1": "levels.{n-1}.decoder_transformer.feed_forward.0",
+        "dec{n}_transformer.conv2": "levels.{n-1}.decoder_transformer.feed_forward.2",
+        "dec{n}_transformer": "levels.{n-1}.decoder_transformer",
+        "out": "out.weight",
+    },
+    V3Config: {
+        **_POSITIONAL_EMBEDDING,
+        "norm": "norm",
+        "conv1": "conv1",
+        "conv2": "conv2",
+        "identity": "identity",
+        "transformer.{n}.attn.embedding": UNUSED,
+        "transformer.{n}.conv1": "transformer.{n}.feed_forward.0",
+        "transformer.{n}.conv2": "transformer.{n}.feed_forward.2",
+        "transformer.{n}": "transformer.{n}",
+        "out": "out",
+    },
+    AsymUNetMCTConfig: {
+        **_POSITIONAL_EMBEDDING,
+        "enc9_transformer.{n}.norm1.norm": "latent.{n}.norm1",
+        "enc9_transformer.{n}.norm2.norm": "latent.{n}.norm2",
+        "enc9_transformer.{n}.norm3.norm": "latent.{n}.norm3",
+        "enc9_transformer.{n}.norm4.norm": "latent.{n}.norm4",
+        "enc9_transformer.{n}.norm5.norm": "latent.{n}.norm5",
+        "enc9_transformer.{n}.attn.embedding": UNUSED,
+        "enc9_transformer.{n}.conv3": "latent.{n}.feed_forward.0",
+        "enc9_transformer.{n}.conv4": "latent.{n}.feed_forward.2",
+        "enc9_transformer.{n}": "latent.{n}",
+        "enc{n}": "levels.{n-1}.encoder",
+        "enc{n}_transformer.attn.embedding": UNUSED,
+        "enc{n}_transformer.conv1b.conv": "levels.{n-1}.encoder_transformer.conv1b.conv",
+        "enc{n}_transformer.conv1b": "levels.{n-1}.encoder_transformer.conv1b.linear",
+        "enc{n}_transformer.conv2.conv": "levels.{n-1}.encoder_transformer.conv2.conv",
+        "enc{n}_transformer.conv2": "levels.{n-1}.encoder_transformer.conv2.linear",
+        "enc{n}_transformer.conv3": "levels.{n-1}.encoder_transformer.feed_forward.0",
+        "enc{n}_transformer.conv4": "levels.{n-1}.encoder_transformer.feed_forward.2",
+        "enc{n}_transformer": "levels.{n-1}.encoder_transformer",
+        "dec{n}": "levels.{n-1}.decoder",
+        "dec{n}_transformer.attn1a.embedding": UNUSED,
+        "dec{n}_transformer.attn1b.embedding": UNUSED,
+        "dec{n}_transformer.attn2.embedding": UNUSED,
+        "dec{n}_transformer.attn3.embedding": UNUSED,
+        "dec{n}_transformer.conv1a.conv": "levels.{n-1}.decoder_transformer.conv1a.conv",
+        "dec{n}_transformer.conv1a": "levels.{n-1}.decoder_transformer.conv1a.linear",
+        "dec{n}_transformer.conv1b.conv": "levels.{n-1}.decoder_transformer.conv1b.conv",
+        "dec{n}_transformer.conv1b": "levels.{n-1}.decoder_transformer.conv1b.linear",
+        "dec{n}_transformer.conv2.conv": "levels.{n-1}.decoder_transformer.conv2.conv",
+        "dec{n}_transformer.conv2": "levels.{n-1}.decoder_transformer.conv2.linear",
+        "dec{n}_transformer.conv3": "levels.{n-1}.decoder_transformer.feed_forward.0",
+        "dec{n}_transformer.conv4": "levels.{n-1}.decoder_transformer.feed_forward.2",
+        "dec{n}_transformer": "levels.{n-1}.decoder_transformer",
+        "out": "out",
+    },
+}
+
+
+def our_key(key: str, family: type[MaskModelConfig]) -> str | None:
+    """Our name of one of the original's keys: one below UNUSED where it is dropped, None where it is unknown."""
+    return _renamed(key, KEYS[family].items())
+
+
+def original_key(key: str, family: type[MaskModelConfig]) -> str | None:
+    """The original's name of one of our keys; None where it has none."""
+    return _renamed(key, ((ours, original) for original, ours in KEYS[family].items()))
+
+
+def _renamed(key: str, rows: Iterable[tuple[str, str]]) -> str | None:
+    for source, target in rows:
+        if match := _pattern(source).match(key):
+            found = match.groupdict()
+            number = int(found["n"]) if "n" in found else int(found.get("before", 0)) + 1
+            return target.replace("{n}", str(number)).replace("{n-1}", str(number - 1)) + key[match.end() :]
+    return None
+
+
+@functools.cache
+def _pattern(row: str) -> re.Pattern[str]:
+    numbered = re.escape(row).replace(r"\{n\}", r"(?P<n>\d{1,4})").replace(r"\{n\-1\}", r"(?P<before>\d{1,4})")
+    return re.compile(numbered + r"(?=\.|$)")
 
 
 class _Shapes(dict[str, tuple[int, ...]]):
@@ -165,12 +246,6 @@ _FAMILIES: tuple[tuple[str, Callable[[_Shapes], MaskModelConfig]], ...] = (
 )
 
 
-def _original_key(key: str, rules: tuple[Rule, ...]) -> str:
-    for pattern, replacement in rules:
-        key = re.sub(pattern, replacement, key)
-    return key
-
-
 def _listed(keys: set[str]) -> str:
     names = sorted(keys)
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
@@ -209,25 +284,25 @@ def import_state_dict(mapping: Mapping[str, Any]) -> MaskModel:
         raise ModelError(f"checkpoint with inconsistent shapes: {error}") from error
 
     own = model.state_dict()
-    rules = KEY_RULES[type(config)]
-    original = {key: _original_key(key, rules) for key in own}
-    weights = {key for key in tensors if not _BUFFER.search(key)}
-    missing, unexpected = set(original.values()) - weights, weights - set(original.values())
+    state: dict[str, Tensor] = {}
+    unexpected = set()
+    for source, value in tensors.items():
+        name = our_key(source, type(config))
+        if name is None or (name not in own and not name.startswith(UNUSED)):
+            unexpected.add(source)
+        elif name in own:
+            # V1 and V2b keep the last 1×1 convolution as a bare matrix.
+            value = value[:, :, None, None] if source == "out" and value.ndim == 2 else value
+            if value.shape != own[name].shape:
+                raise ModelError(f"key {source!r} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}")
+            state[name] = value.detach().to("cpu", torch.float32)
+    missing = {original_key(key, type(config)) or key for key in own.keys() - state.keys()}
     if missing or unexpected:
-        parts = [
-            f"{what} keys {_listed(keys)}" for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys
-        ]
-        raise ModelError(f"not a complete checkpoint of family {type(model).__name__}: {'; '.join(parts)}")
-
-    state = {}
-    for key, source in original.items():
-        # The original keeps the last 1×1 convolution as a bare matrix.
-        value = tensors[source][:, :, None, None] if source == "out" else tensors[source]
-        if value.shape != own[key].shape:
-            raise ModelError(f"key {source!r} has shape {tuple(value.shape)}, expected {tuple(own[key].shape)}")
-        state[key] = value.detach().to("cpu", torch.float32)
+        found = [f"{what} keys {_listed(k)}" for what, k in (("missing", missing), ("unexpected", unexpected)) if k]
+        raise ModelError(f"not a complete checkpoint of family {type(model).__name__}: {'; '.join(found)}")
     model.load_state_dict(state, assign=True)
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()
+    return model
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> MaskModel:

@@ -43,7 +43,7 @@ CARDS = {
         ModelCard(
             "v1",
             "v1",
-            205_948_976,
+            205_945_008,
             "the published V1 checkpoint",
             "mega.nz",
             "see the original research code",

@@ -18,8 +18,6 @@ class BandSplit(nn.Module):
     Args:
         in_channels, out_channels: channels before and after.
         bands: (bins, bins per patch) of each band, from low to high frequency.
-
-    Shapes: (batch, in_channels, bins, time) → (batch, out_channels, positions, time).
     """
 
     def __init__(self, in_channels: int, out_channels: int, bands: Bands):
@@ -29,6 +27,7 @@ class BandSplit(nn.Module):
         self.bands = nn.ModuleList(nn.Conv2d(in_channels * patch, out_channels, 1) for patch in self.patches)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, bins, time) → (batch, out_channels, positions, time), a position for every patch."""
         parts = x.split(self.sizes, dim=2)
         return torch.cat(
             [
@@ -45,8 +44,6 @@ class BandMerge(nn.Module):
     Args:
         in_channels, out_channels: channels before and after.
         bands: (bins, bins per patch) of each band, from low to high frequency.
-
-    Shapes: (batch, in_channels, positions, time) → (batch, out_channels, bins, time).
     """
 
     def __init__(self, in_channels: int, out_channels: int, bands: Bands):
@@ -56,6 +53,7 @@ class BandMerge(nn.Module):
         self.bands = nn.ModuleList(nn.Conv2d(in_channels, out_channels * patch, 1) for patch in self.patches)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, positions, time) → (batch, out_channels, bins, time)."""
         parts = x.split(self.sizes, dim=2)
         return torch.cat(
             [

@@ -1,22 +1,25 @@
 """Convolutional blocks of the asymmetric U-Net: frequency is halved and restored, time keeps its length."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .linear import MultichannelLinear, SquaredReLU
+from .norm import MultichannelLayerNorm
+
+# Makes a norm for (channels, frequency bins).
+Norm = Callable[[int, int], nn.Module]
 
 
 class FrameConv(nn.Module):
-    """A convolution over (frequency, time) followed by a linear layer along frequency for each channel.
+    """A depthwise convolution over (frequency, time), then a linear layer along frequency for each channel.
 
     Args:
-        channels: maps before and after.
+        channels: maps before and after; each has its own kernel and its own linear layer.
         features: frequency bins before and after.
         kernel_size: odd size of the square kernel.
-
-    The convolution is depthwise: each map has its own kernel, as each has its own linear layer.
-    Shapes: (batch, channels, features, time) → the same.
     """
 
     def __init__(self, channels: int, features: int, kernel_size: int):
@@ -25,6 +28,7 @@ class FrameConv(nn.Module):
         self.linear = MultichannelLinear(channels, channels, features, features)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, features, time) → the same."""
         return self.linear(self.conv(x))
 
 
@@ -34,12 +38,10 @@ class ResBlock(nn.Module):
     Args:
         in_channels, out_channels: channels before and after.
         features: frequency bins of the input.
-        norm: the normalisation applied first.
+        norm: makes the normalisation applied first.
         kernel_size: odd size of both square kernels.
-        stride: stride over (frequency, time) of the second convolution and of the shortcut.
-        linear: replace the convolutions by :class:`MultichannelLinear` (time stride must be 1).
-
-    Shapes: (batch, in_channels, features, time) → (batch, out_channels, ⌈features / stride⌉, ⌈time / stride⌉).
+        stride: over (frequency, time), of the second convolution and of the shortcut.
+        linear: replace the convolutions by :class:`MultichannelLinear` (the stride over time must be 1).
     """
 
     def __init__(
@@ -47,14 +49,14 @@ class ResBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         features: int,
-        norm: nn.Module,
         *,
+        norm: Norm = MultichannelLayerNorm,
         kernel_size: int = 3,
         stride: tuple[int, int] = (1, 1),
         linear: bool = False,
     ):
         super().__init__()
-        self.norm = norm
+        self.norm = norm(in_channels, features)
         self.activation = SquaredReLU()
         self.conv1: nn.Module
         self.conv2: nn.Module
@@ -70,24 +72,95 @@ class ResBlock(nn.Module):
             self.identity = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, features, time) → (batch, out_channels, ⌈features / stride⌉, ⌈time / stride⌉)."""
         return self.identity(x) + self.conv2(self.activation(self.conv1(self.norm(x))))
 
 
-class FrameDecoder(nn.Module):
-    """One level up: frequency is doubled, the encoder's map of that level is appended, a residual block merges both.
+class FrameEncoder(nn.Module):
+    """One level down: a residual block that halves frequency and leaves time as it is.
 
     Args:
-        body: residual block from the channels of both inputs together to the level's channels.
-
-    Shapes: x (batch, channels, F, time), skip (batch, skip channels, 2F, time) → (batch, out channels, 2F, time).
+        in_channels, out_channels: channels before and after.
+        features: frequency bins of the input.
+        halve: false in the topmost level, which leaves frequency as it is, too.
+        norm, linear: of the :class:`ResBlock`.
     """
 
-    def __init__(self, body: ResBlock):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        features: int,
+        *,
+        halve: bool = True,
+        norm: Norm = MultichannelLayerNorm,
+        linear: bool = False,
+    ):
         super().__init__()
-        self.body = body
+        stride = (2, 1) if halve else (1, 1)
+        self.body = ResBlock(in_channels, out_channels, features, norm=norm, stride=stride, linear=linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, features, time) → (batch, out_channels, features / 2, time)."""
+        return self.body(x)
+
+
+class FrameDecoder(nn.Module):
+    """One level up: frequency is doubled, the encoder's maps of that level are appended, a residual block joins both.
+
+    Args:
+        in_channels: channels from the level below.
+        skip_channels: channels of the encoder's maps.
+        out_channels: channels after.
+        features: frequency bins after.
+        norm, linear: of the :class:`ResBlock`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        features: int,
+        *,
+        norm: Norm = MultichannelLayerNorm,
+        linear: bool = False,
+    ):
+        super().__init__()
+        self.body = ResBlock(in_channels + skip_channels, out_channels, features, norm=norm, linear=linear)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """x (batch, in_channels, any, time), skip (batch, skip_channels, features, time).
+
+        Returns:
+            (batch, out_channels, features, time).
+        """
         upsampled = functional.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=True)
         both = torch.cat((upsampled, skip), dim=1)
-        del upsampled  # long windows feel it
+        del upsampled  # it counts in long windows
         return self.body(both)
+
+
+class HeadConv3d(nn.Conv3d):
+    """A 3×3×3 convolution over (heads, query time, key time), as 2-D ones over each head and its neighbours.
+
+    On the CPU PyTorch has no fast 3-D kernel for a batch of one; this takes an eighth of the time.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, heads, height, width) → (batch, out_channels, heads, height, width)."""
+        x = x.transpose(1, 2)  # batch, heads, channels, height, width
+
+        def convolve(heads: slice, depth: int, bias: Tensor | None = None) -> Tensor:
+            some = x[:, heads]
+            out = functional.conv2d(some.flatten(0, 1), self.weight[:, :, depth], bias, padding=1)
+            return out.unflatten(0, some.shape[:2])
+
+        out = convolve(slice(None), 1, self.bias)
+        if x.shape[1] > 1:
+            out[:, 1:] += convolve(slice(None, -1), 0)
+            out[:, :-1] += convolve(slice(1, None), 2)
+        return out.transpose(1, 2)

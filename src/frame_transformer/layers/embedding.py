@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .convolution import ResBlock
-from .norm import MultichannelLayerNorm
 
 SCALES = 9
 MIN_FEATURES = 2 ** (SCALES - 1)
@@ -17,9 +16,12 @@ def apply_rotary_embedding(x: Tensor, base: float = 10_000.0) -> Tensor:
     """Rotates adjacent feature pairs by angles that grow with time (RoFormer, Su et al. 2021, section 3.2).
 
     Args:
-        x: (..., features, time). Feature pairs (0, 1), (2, 3), … are rotated by time · base^(−2i / features);
-        an odd last
-            feature is left as it is.
+        x: (..., features, time). Feature pairs (0, 1), (2, 3), … are rotated by time · base^(−2i / features); an odd
+            last feature is left as it is.
+        base: of the angles.
+
+    Returns:
+        as x.
     """
     features, frames = x.shape[-2:]
     pairs = features // 2
@@ -55,7 +57,8 @@ class ConvolutionalEmbedding(nn.Module):
         features: frequency bins, at least 256 (nine scales).
         sinusoidal: append a map of sinusoids to the input first (AsymUNetMCT and V2b do, V3 does not).
 
-    Shapes: (batch, in_channels, features, time) → (batch, 1, features, time); any time.
+    Raises:
+        ValueError: fewer bins.
     """
 
     def __init__(self, in_channels: int, features: int, sinusoidal: bool = True):
@@ -66,15 +69,14 @@ class ConvolutionalEmbedding(nn.Module):
         widths = [in_channels + sinusoidal, *(in_channels * m for m in range(2, 2 * SCALES, 2))]
 
         def block(width: int, out: int, level: int, kernel_size: int, stride: int) -> ResBlock:
-            bins = features >> level
-            norm = MultichannelLayerNorm(width, bins)
-            return ResBlock(width, out, bins, norm, kernel_size=kernel_size, stride=(stride, stride))
+            return ResBlock(width, out, features >> level, kernel_size=kernel_size, stride=(stride, stride))
 
         self.extract = nn.ModuleList(block(width, 1, i, 11, 1) for i, width in enumerate(widths))
         self.encode = nn.ModuleList(block(widths[i], widths[i + 1], i, 3, 2) for i in range(SCALES - 1))
         self.out = block(SCALES, 1, 0, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, features, time) → (batch, 1, features, time); any time."""
         features, frames = x.shape[2:]
         if self.sinusoidal:
             positions = sinusoidal_positions(features, frames, x.device).to(x.dtype)

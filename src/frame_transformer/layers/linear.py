@@ -11,6 +11,7 @@ class SquaredReLU(nn.Module):
     """max(x, 0)², the activation of Primer (So et al. 2021, section 4.1)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same."""
         return torch.relu(x).square()
 
 
@@ -23,10 +24,7 @@ class MultichannelLinear(nn.Module):
         bias: add a bias after each of the two maps.
 
     ``weight_pw`` (in_channels, out_features, in_features) acts along frequency. ``weight_dw`` (out_channels,
-    in_channels)
-    exists when the number of channels changes and is a 1×1 convolution written as a matrix product.
-
-    Shapes: (batch, in_channels, in_features, time) → (batch, out_channels, out_features, time).
+    in_channels) exists when the number of channels changes and is a 1×1 convolution written as a matrix product.
     """
 
     def __init__(self, in_channels: int, out_channels: int, in_features: int, out_features: int, bias: bool = False):
@@ -41,6 +39,11 @@ class MultichannelLinear(nn.Module):
                 nn.init.uniform_(weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, in_features, time) → (batch, out_channels, out_features, time).
+
+        Raises:
+            ValueError: the shape is another one.
+        """
         channels, _, features = self.weight_pw.shape
         if x.ndim != 4 or x.shape[1:3] != (channels, features):
             raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(x.shape)}")
@@ -51,7 +54,8 @@ class MultichannelLinear(nn.Module):
             x = x + self.bias_pw
         x = rearrange(x, "c f (b t) -> b c f t", b=batch)
         if self.weight_dw is not None:
-            x = torch.matmul(self.weight_dw, x.flatten(2)).unflatten(2, x.shape[2:])
+            mixed = torch.matmul(self.weight_dw, rearrange(x, "b c f t -> b c (f t)"))
+            x = rearrange(mixed, "b c (f t) -> b c f t", f=x.shape[2])
             if self.bias_dw is not None:
                 x = x + self.bias_dw
         return x

@@ -1,15 +1,14 @@
 """Layer normalisation over frequency or channels of (batch, channels, frequency, time) tensors.
 
 They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer
-Normalization").
-Statistics are taken in float32 at least, whatever the input's type, as ``layer_norm`` does: squared ReLUs make
-magnitudes that half precision cannot square.
+Normalization"). Statistics are taken in float32 at least, whatever the input's type, as ``layer_norm`` does: squared
+ReLUs make magnitudes that half precision cannot square.
 """
 
 import torch
 from torch import Tensor, nn
 
-from .parts import in_parts
+from .chunks import in_chunks
 
 
 def _normalize(x: Tensor, dim: int, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
@@ -26,13 +25,16 @@ def _normalize(x: Tensor, dim: int, eps: float, weight: Tensor, bias: Tensor) ->
         deviation = (centred.square().mean(dim, keepdim=True) + eps).rsqrt()
         return torch.addcmul(bias, centred * deviation, weight).to(x.dtype)
 
-    return in_parts(normalize, x, x[..., :1].numel())
+    return in_chunks(normalize, x, x[..., :1].numel())
 
 
 class MultichannelLayerNorm(nn.Module):
     """Normalises over frequency for each (batch, channel, time); each channel has its own affine parameters.
 
-    ``weight``, ``bias``: (channels, 1, frequency).
+    Args:
+        channels: channels. features: frequency bins.
+
+    ``weight`` and ``bias`` are (channels, 1, features).
     """
 
     def __init__(self, channels: int, features: int, eps: float = 1e-8):
@@ -42,6 +44,7 @@ class MultichannelLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1, features))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, features, time) → the same; another shape is a ValueError."""
         channels, _, features = self.weight.shape
         if x.ndim != 4 or x.shape[1:3] != (channels, features):
             raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(x.shape)}")
@@ -49,7 +52,7 @@ class MultichannelLayerNorm(nn.Module):
 
 
 class FrameNorm(nn.Module):
-    """Normalises over frequency, as V1 does; all channels share ``weight`` and ``bias`` (frequency,)."""
+    """Normalises over frequency, as V1 does; all channels share ``weight`` and ``bias``, both (features,)."""
 
     def __init__(self, features: int, eps: float = 1e-5):
         super().__init__()
@@ -58,11 +61,12 @@ class FrameNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, features, time) → the same."""
         return _normalize(x, 2, self.eps, self.weight[:, None], self.bias[:, None])
 
 
 class ChannelNorm(nn.Module):
-    """Normalises over channels at each (batch, frequency, time). ``weight``, ``bias``: (channels,)."""
+    """Normalises over channels at each (batch, frequency, time); ``weight`` and ``bias`` are (channels,)."""
 
     def __init__(self, channels: int, eps: float = 1e-5):
         super().__init__()
@@ -71,4 +75,5 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, frequency, time) → the same."""
         return _normalize(x, 1, self.eps, self.weight[:, None, None], self.bias[:, None, None])

@@ -1,8 +1,7 @@
 """AsymUNetMCT: an asymmetric U-Net with multichannel transformers at every level and a convolutional one at the bottom.
 
-Frequency is halved from level to level while time keeps its length, so a frame stays a frame and the
-transformers of all
-levels attend over the same frames and can add up their scores.
+Frequency is halved from level to level while time keeps its length, so a frame stays a frame, and the transformers of
+all levels attend over the same frames and can add up their scores.
 """
 
 from dataclasses import dataclass
@@ -17,33 +16,65 @@ from ..layers import (
     ConvolutionalEmbedding,
     ConvolutionalTransformerEncoder,
     FrameDecoder,
+    FrameEncoder,
     FrameTransformerDecoder,
     FrameTransformerEncoder,
-    MultichannelLayerNorm,
-    ResBlock,
     ResidualScores,
 )
 from .config import MaskModelConfig, check_levels, check_ranges
-from .mask_model import MaskModel
+from .mask_model import Blocks, MaskModel
+
+
+class LevelSizes:
+    """What AsymUNetMCT's configuration and the discriminator's say of levels; see :class:`AsymUNetMCTConfig`."""
+
+    widths: tuple[int, ...]
+    attention_maps: int | tuple[int, ...]
+    heads: int
+    expansion: int | float
+    latent_layers: int
+    latent_expansion: int
+    dropout: float
+
+    @property
+    def maps(self) -> tuple[int, ...]:
+        """Attention maps of each level; the latent one has none."""
+        if isinstance(self.attention_maps, int):
+            return (*[self.attention_maps] * (len(self.widths) - 1), 0)
+        return (*self.attention_maps, 0)
+
+    def hidden(self, features: int) -> int:
+        """Hidden width of the feed-forward at a level of so many bins."""
+        return self.expansion if isinstance(self.expansion, int) else round(self.expansion * features)
+
+    def check_levels(self, features: int) -> None:
+        """Raises ModelError where sizes are out of range or levels cannot be made from so many bins."""
+        check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
+        check_ranges(self, latent_layers=(0, 256), latent_expansion=(1, 1024), dropout=(0, 1))
+        check_levels(self.widths, features)
+        if len(self.maps) != len(self.widths):
+            raise ModelError(f"attention_maps needs {len(self.widths) - 1} numbers, got {self.attention_maps}")
 
 
 @dataclass(frozen=True)
-class AsymUNetMCTConfig(MaskModelConfig):
+class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
     """The defaults are the published configuration.
 
     Attributes:
         widths: channels of each level, the latent level last; their number is the number of levels.
-        attention_maps: maps of each level's transformers above the latent level, 0 for none; one number serves
-        all levels.
+        attention_maps: maps of each level's transformers above the latent level, 0 for none; one number
+            serves all levels.
         decoder_attention: whether decoders have transformers as encoders do; the gates on their scores take most of the
             time of all attention.
         heads: attention heads per map and in the latent.
-        expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the
-        level's bins.
-        latent_layers: transformer layers at the latent level; latent_expansion: factor of their feed-forward.
+        expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the level's
+            bins.
+        latent_layers: transformer layers at the latent level.
+        latent_expansion: factor of their feed-forward.
         bands: (bins, bins per patch) of each band, from low to high frequency, or none. Patches become the positions
             that the first level sees (:class:`BandSplit`): wide layers on few positions cost less time than narrow ones
-            on all bins, and most of what tells voices apart lies low. band_channels: channels of a position.
+            on all bins, and most of what tells voices apart lies low.
+        band_channels: channels of such a position.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
     """
@@ -62,95 +93,111 @@ class AsymUNetMCTConfig(MaskModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
-        check_ranges(self, latent_layers=(0, 256), latent_expansion=(1, 1024), band_channels=(1, 4096))
+        check_ranges(self, band_channels=(1, 4096))
         if any(patch < 1 or bins < patch or bins % patch for bins, patch in self.bands):
             raise ModelError(f"bands must be cut into patches without a remainder, got {self.bands}")
         if self.bands and sum(bins for bins, _ in self.bands) != self.signal.features:
             raise ModelError(f"bands must add up to {self.signal.features} bins, got {self.bands}")
-        check_levels(self.widths, self.positions)
-        if len(self.maps) != len(self.widths) - 1:
-            raise ModelError(f"attention_maps needs {len(self.widths) - 1} numbers, got {self.attention_maps}")
+        self.check_levels(self.positions)
 
     @property
     def positions(self) -> int:
         """Positions along frequency at the first level."""
         return sum(bins // patch for bins, patch in self.bands) or self.signal.features
 
-    @property
-    def maps(self) -> tuple[int, ...]:
-        """Attention maps of each level above the latent."""
-        if isinstance(self.attention_maps, int):
-            return (self.attention_maps,) * (len(self.widths) - 1)
-        return self.attention_maps
 
-    def hidden(self, features: int) -> int:
-        """Hidden width of the feed-forward at a level of so many bins."""
-        return self.expansion if isinstance(self.expansion, int) else round(self.expansion * features)
+# The maps of an encoder's transformer, (batch, maps, features, time), and its running scores.
+Memory = tuple[Tensor, ResidualScores]
+
+
+class EncoderLevel(nn.Module):
+    """A level on the way down: an encoder, and a transformer whose maps are appended.
+
+    Args:
+        number: 0 for the topmost level, which leaves frequency as it is.
+        sizes: of all levels.
+        in_channels, features: of what the topmost level reads.
+    """
+
+    def __init__(self, number: int, sizes: LevelSizes, in_channels: int, features: int):
+        super().__init__()
+        width, maps, bins = sizes.widths[number], sizes.maps[number], features >> number
+        if number == 0:
+            self.encoder = FrameEncoder(in_channels, width, bins, halve=False)
+        else:
+            self.encoder = FrameEncoder(sizes.widths[number - 1] + sizes.maps[number - 1], width, 2 * bins)
+        # Scores of two levels add up only where both have as many maps.
+        self.continues_above = number > 0 and maps == sizes.maps[number - 1]
+        self.encoder_transformer: FrameTransformerEncoder | None = None
+        if maps:
+            self.encoder_transformer = FrameTransformerEncoder(
+                width, maps, bins, sizes.heads, sizes.hidden(bins), sizes.dropout
+            )
+
+    def encode(self, x: Tensor, above: Memory | None) -> tuple[Tensor, Memory | None]:
+        """Maps and scores are None in levels without a transformer.
+
+        Args:
+            x: (batch, channels, frequency, time) from the level above.
+            above: its maps and scores.
+
+        Returns:
+            (batch, width + maps, features, time) for the level below, and this level's maps and scores.
+        """
+        x = self.encoder(x)
+        if self.encoder_transformer is None:
+            return x, None
+        memory = self.encoder_transformer(x, above[1] if above is not None and self.continues_above else None)
+        return torch.cat((x, memory[0]), dim=1), memory
+
+
+class Level(EncoderLevel):
+    """A level of the U-Net: the way down, and the way up through a decoder and its transformer.
+
+    The deepest level, which the latent layers follow, has no way up.
+    """
+
+    def __init__(self, number: int, config: AsymUNetMCTConfig, in_channels: int):
+        super().__init__(number, config, in_channels, config.positions)
+        if number + 1 == len(config.widths):
+            return
+        width, maps, bins = config.widths[number], config.maps[number], config.positions >> number
+        below = config.widths[number + 1] + config.maps[number + 1] * config.decoder_attention
+        self.decoder = FrameDecoder(below, width + maps, width, bins)
+        self.continues_below = maps == config.maps[number + 1]
+        self.decoder_transformer: FrameTransformerDecoder | None = None
+        if maps and config.decoder_attention:
+            self.decoder_transformer = FrameTransformerDecoder(
+                width, maps, bins, config.heads, config.hidden(bins), config.dropout, gated_entry=self.continues_below
+            )
 
 
 class AsymUNetMCT(MaskModel):
-    """See :class:`MaskModel` for the shapes."""
+    """The family AsymUNetMCT; shapes as for :class:`MaskModel`."""
 
     config: AsymUNetMCTConfig
 
     def __init__(self, config: AsymUNetMCTConfig):
         super().__init__(config)
-        widths, maps = config.widths, config.maps
-        features = config.positions
-        self.positional_embedding = (
-            ConvolutionalEmbedding(config.signal.channels, config.signal.features)
-            if config.positional_embedding
-            else None
-        )
-        self.encoders = nn.ModuleList()
-        self.encoder_transformers = nn.ModuleList()
-        self.decoders = nn.ModuleList()
-        self.decoder_transformers = nn.ModuleList()
-
-        width = config.signal.channels + config.positional_embedding
-        self.split: nn.Module = nn.Identity()
+        channels, features = config.signal.channels, config.signal.features
+        self.positional_embedding = ConvolutionalEmbedding(channels, features) if config.positional_embedding else None
+        in_channels = channels + config.positional_embedding
+        out_channels = config.widths[0] + config.maps[0] * config.decoder_attention
+        self.split: nn.Module
+        self.out: nn.Module
         if config.bands:
-            self.split = BandSplit(width, config.band_channels, config.bands)
-            width = config.band_channels
-        for level, (out, level_maps) in enumerate(zip(widths, (*maps, 0), strict=True)):
-            above = features >> max(level - 1, 0)
-            stride = (2, 1) if level else (1, 1)
-            self.encoders.append(ResBlock(width, out, above, MultichannelLayerNorm(width, above), stride=stride))
-            bins = features >> level
-            if level < len(maps):
-                self.encoder_transformers.append(
-                    FrameTransformerEncoder(out, level_maps, bins, config.heads, config.hidden(bins), config.dropout)
-                    if level_maps
-                    else nn.Identity()
-                )
-            width = out + level_maps
-
-        self.latent = nn.ModuleList(
+            self.split = BandSplit(in_channels, config.band_channels, config.bands)
+            self.out = BandMerge(out_channels, channels, config.bands)
+            in_channels = config.band_channels
+        else:
+            self.split = nn.Identity()
+            self.out = nn.Conv2d(out_channels, channels, 1)
+        self.levels: Blocks[Level] = Blocks(Level(number, config, in_channels) for number in range(len(config.widths)))
+        self.latent: Blocks[ConvolutionalTransformerEncoder] = Blocks(
             ConvolutionalTransformerEncoder(
-                width, config.heads, config.latent_expansion, config.dropout, config.restart_latent_residual
+                config.widths[-1], config.heads, config.latent_expansion, config.dropout, config.restart_latent_residual
             )
             for _ in range(config.latent_layers)
-        )
-
-        for level in reversed(range(len(maps))):
-            out, level_maps, bins = widths[level], maps[level], features >> level
-            width += out + level_maps
-            self.decoders.append(FrameDecoder(ResBlock(width, out, bins, MultichannelLayerNorm(width, bins))))
-            # Scores of two levels add up only where both have the same maps.
-            continues = level + 1 < len(maps) and maps[level + 1] == level_maps
-            self.decoder_transformers.append(
-                FrameTransformerDecoder(
-                    out, level_maps, bins, config.heads, config.hidden(bins), config.dropout, gated_entry=continues
-                )
-                if level_maps and config.decoder_attention
-                else nn.Identity()
-            )
-            width = out + level_maps * config.decoder_attention
-        self.out = (
-            BandMerge(width, config.signal.channels, config.bands)
-            if config.bands
-            else nn.Conv2d(width, config.signal.channels, 1)
         )
 
     def forward(self, magnitudes: Tensor) -> Tensor:
@@ -160,38 +207,28 @@ class AsymUNetMCT(MaskModel):
             x = torch.cat((x, self.positional_embedding(x)), dim=1)
         x = self.split(x)
 
+        *upper, deepest = self.levels
         skips: list[Tensor] = []
-        memories: list[tuple[Tensor, ResidualScores] | None] = []
-        scores: ResidualScores | None = None
-        previous_maps = 0
-        for encoder, transformer, maps in zip(self.encoders, self.encoder_transformers, self.config.maps, strict=False):
-            x = encoder(x)
-            if maps:
-                h, scores = transformer(x, scores if maps == previous_maps else None)
-                memories.append((h, scores))
-                x = torch.cat((x, h), dim=1)
-            else:
-                memories.append(None)
-            previous_maps = maps
+        memories: list[Memory | None] = []
+        memory: Memory | None = None
+        for level in upper:
+            x, memory = level.encode(x, memory)
             skips.append(x)
+            memories.append(memory)
 
-        x = self.encoders[-1](x)
-        scores = None
+        x, _ = deepest.encode(x, None)
+        scores: ResidualScores | None = None
         for layer in self.latent:
             x, scores = layer(x, scores)
 
         self_scores: ResidualScores | None = None
         cross_scores: ResidualScores | None = None
-        previous_maps = 0
-        for decoder, transformer, maps in zip(
-            self.decoders, self.decoder_transformers, reversed(self.config.maps), strict=True
-        ):
-            x = decoder(x, skips.pop())
+        for level in reversed(upper):
+            x = level.decoder(x, skips.pop())
             memory = memories.pop()
-            if memory is not None and self.config.decoder_attention:
-                if maps != previous_maps:
+            if level.decoder_transformer is not None and memory is not None:
+                if not level.continues_below:
                     self_scores = cross_scores = None
-                h, self_scores, cross_scores = transformer(x, *memory, self_scores, cross_scores)
+                h, self_scores, cross_scores = level.decoder_transformer(x, *memory, self_scores, cross_scores)
                 x = torch.cat((x, h), dim=1)
-            previous_maps = maps
         return self.out(x)

@@ -1,14 +1,20 @@
 """V1 ("thin"): a six-level asymmetric U-Net with a one-map transformer after every level."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import DecoderBlock, EncoderBlock, FrameDecoder, FrameNorm, ResBlock
+from ..layers import (
+    FrameDecoder,
+    FrameEncoder,
+    FrameNorm,
+    LinearFeedForward,
+    MultichannelMultiheadAttention,
+    linear_projection,
+)
 from .config import MaskModelConfig, check_levels, check_ranges
-from .mask_model import MaskModel
+from .mask_model import Blocks, MaskModel
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,8 @@ class V1Config(MaskModelConfig):
 
     Attributes:
         widths: channels of each level.
-        heads: attention heads. expansion: hidden width of the feed-forward over the level's bins.
+        heads: attention heads.
+        expansion: hidden width of the feed-forward over the level's bins.
     """
 
     widths: tuple[int, ...] = (8, 16, 32, 48, 64, 80)
@@ -30,53 +37,106 @@ class V1Config(MaskModelConfig):
         check_levels(self.widths, self.signal.features)
 
 
+class V1TransformerEncoder(nn.Module):
+    """A pre-norm transformer encoder block of one map: attention, then feed-forward.
+
+    Args:
+        channels: input channels, turned into one map by a 1×1 convolution.
+        features: frequency bins of the level; the other sizes are those of ``config``.
+    """
+
+    def __init__(self, channels: int, features: int, config: V1Config):
+        super().__init__()
+        self.embed = nn.Conv2d(channels, 1, 1)
+        self.norm1 = FrameNorm(features)
+        self.attn = MultichannelMultiheadAttention(1, features, config.heads, linear_projection)
+        self.norm2 = FrameNorm(features)
+        self.feed_forward = LinearFeedForward(1, features, features * config.expansion)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, features, time) → (batch, 1, features, time)."""
+        h = self.embed(x)
+        h = h + self.dropout(self.attn(self.norm1(h))[0])
+        return h + self.dropout(self.feed_forward(self.norm2(h)))
+
+
+class V1TransformerDecoder(nn.Module):
+    """A pre-norm transformer decoder block of one map: self-attention, attention to the encoder's, feed-forward.
+
+    The published weights were trained with one norm before both attentions.
+
+    Arguments as for :class:`V1TransformerEncoder`.
+    """
+
+    def __init__(self, channels: int, features: int, config: V1Config):
+        super().__init__()
+        self.embed = nn.Conv2d(channels, 1, 1)
+        self.norm1 = FrameNorm(features)
+        self.attn1 = MultichannelMultiheadAttention(1, features, config.heads, linear_projection)
+        self.attn2 = MultichannelMultiheadAttention(1, features, config.heads, linear_projection)
+        self.norm2 = FrameNorm(features)
+        self.feed_forward = LinearFeedForward(1, features, features * config.expansion)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        """x (batch, channels, features, time), memory (batch, 1, features, time) → as memory."""
+        h = self.embed(x)
+        h = h + self.dropout(self.attn1(self.norm1(h))[0])
+        h = h + self.dropout(self.attn2(self.norm1(h), memory=memory)[0])
+        return h + self.dropout(self.feed_forward(self.norm2(h)))
+
+
+class Level(nn.Module):
+    """A level of the U-Net: encoder and transformer on the way down, decoder and transformer on the way up.
+
+    The map of a transformer is appended to its input. The deepest level has no decoder.
+    """
+
+    def __init__(self, number: int, config: V1Config):
+        super().__init__()
+
+        def norm(channels: int, features: int) -> nn.Module:
+            return FrameNorm(features)
+
+        width, features = config.widths[number], config.signal.features >> number
+        if number == 0:
+            self.encoder = FrameEncoder(config.signal.channels + 1, width, features, norm=norm, halve=False)
+        else:
+            self.encoder = FrameEncoder(config.widths[number - 1] + 1, width, 2 * features, norm=norm)
+        self.encoder_transformer = V1TransformerEncoder(width, features, config)
+        if number + 1 < len(config.widths):
+            self.decoder = FrameDecoder(config.widths[number + 1] + 1, width + 1, width, features, norm=norm)
+            self.decoder_transformer = V1TransformerDecoder(width, features, config)
+
+
 class V1(MaskModel):
-    """See :class:`MaskModel` for the shapes."""
+    """The family V1; shapes as for :class:`MaskModel`."""
 
     config: V1Config
 
     def __init__(self, config: V1Config):
         super().__init__(config)
-        features = config.signal.features
-        widths = config.widths
-
-        def arguments(width: int, bins: int) -> tuple[Any, ...]:
-            return width, 1, bins, config.heads, config.expansion, "linear", config.dropout
-
-        self.input_transformer = EncoderBlock(*arguments(config.signal.channels, features))
-        self.encoders = nn.ModuleList()
-        self.encoder_transformers = nn.ModuleList()
-        self.decoders = nn.ModuleList()
-        self.decoder_transformers = nn.ModuleList()
-        width = config.signal.channels + 1
-        for level, out in enumerate(widths):
-            above = features >> max(level - 1, 0)
-            self.encoders.append(ResBlock(width, out, above, FrameNorm(above), stride=(2, 1) if level else (1, 1)))
-            self.encoder_transformers.append(EncoderBlock(*arguments(out, features >> level)))
-            width = out + 1
-        for level in reversed(range(len(widths) - 1)):
-            bins, out = features >> level, widths[level]
-            self.decoders.append(FrameDecoder(ResBlock(width + out + 1, out, bins, FrameNorm(bins))))
-            self.decoder_transformers.append(DecoderBlock(*arguments(out, bins)))
-            width = out + 1
-        self.out = nn.Conv2d(width, config.signal.channels, 1, bias=False)
+        channels = config.signal.channels
+        self.input_transformer = V1TransformerEncoder(channels, config.signal.features, config)
+        self.levels: Blocks[Level] = Blocks(Level(number, config) for number in range(len(config.widths)))
+        self.out = nn.Conv2d(config.widths[0] + 1, channels, 1, bias=False)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
         self.check_shape(magnitudes)
-        x = magnitudes
-        h, _ = self.input_transformer(x)
-        x = torch.cat((x, h), dim=1)
+        x = torch.cat((magnitudes, self.input_transformer(magnitudes)), dim=1)
         skips: list[Tensor] = []
         memories: list[Tensor] = []
-        for encoder, transformer in zip(self.encoders, self.encoder_transformers, strict=True):
-            x = encoder(x)
-            h, _ = transformer(x)
+        *upper, deepest = self.levels
+        for level in upper:
+            x = level.encoder(x)
+            h = level.encoder_transformer(x)
             x = torch.cat((x, h), dim=1)
             skips.append(x)
             memories.append(h)
-        del skips[-1], memories[-1]
-        for decoder, transformer in zip(self.decoders, self.decoder_transformers, strict=True):
-            x = decoder(x, skips.pop())
-            h, _ = transformer(x, memories.pop())
-            x = torch.cat((x, h), dim=1)
+        x = deepest.encoder(x)
+        x = torch.cat((x, deepest.encoder_transformer(x)), dim=1)
+        for level in reversed(upper):
+            x = level.decoder(x, skips.pop())
+            x = torch.cat((x, level.decoder_transformer(x, memories.pop())), dim=1)
         return self.out(x)

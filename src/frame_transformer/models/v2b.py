@@ -1,25 +1,20 @@
 """V2b: V1's wiring with several attention maps, residual scores and a positional embedding."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..layers import (
     ConvolutionalEmbedding,
-    DecoderBlock,
-    EncoderBlock,
     FrameDecoder,
-    MultichannelLayerNorm,
-    ResBlock,
+    FrameEncoder,
     ResidualScores,
+    TransformerDecoder,
+    TransformerEncoder,
 )
 from .config import MaskModelConfig, check_levels, check_ranges
-from .mask_model import MaskModel
-
-# The two deepest levels have so few bins that a linear layer over all of them is cheaper than a convolution.
-LINEAR_LEVELS = (4, 5)
+from .mask_model import Blocks, MaskModel
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,8 @@ class V2bConfig(MaskModelConfig):
 
     Attributes:
         widths: channels of each level.
-        attention_maps: maps of every transformer. heads: attention heads per map.
+        attention_maps: maps of every transformer.
+        heads: attention heads per map.
         expansion: factor of the feed-forward's hidden maps.
     """
 
@@ -42,61 +38,69 @@ class V2bConfig(MaskModelConfig):
         check_ranges(self, widths=(1, 4096), attention_maps=(1, 256), heads=(1, 1024), expansion=(1, 1024))
         check_levels(self.widths, self.signal.features)
 
+    @property
+    def input_channels(self) -> int:
+        """Channels of what the network reads: the song's and the positional embedding."""
+        return self.signal.channels + 1
+
+
+class Level(nn.Module):
+    """A level of the U-Net: encoder and transformer on the way down, decoder and transformer on the way up.
+
+    The maps of a transformer are appended to its input. The deepest level has no decoder. The blocks of the two deepest
+    are linear: they have so few bins that a layer over all of them is cheaper than a convolution.
+    """
+
+    def __init__(self, number: int, config: V2bConfig):
+        super().__init__()
+        maps, heads, expansion, dropout = config.attention_maps, config.heads, config.expansion, config.dropout
+        width, features = config.widths[number], config.signal.features >> number
+        linear = number + 2 >= len(config.widths)
+        if number == 0:
+            self.encoder = FrameEncoder(config.input_channels + maps, width, features, linear=linear, halve=False)
+        else:
+            self.encoder = FrameEncoder(config.widths[number - 1] + maps, width, 2 * features, linear=linear)
+        self.encoder_transformer = TransformerEncoder(width, maps, features, heads, expansion, dropout)
+        if number + 1 < len(config.widths):
+            below = config.widths[number + 1] + maps
+            self.decoder = FrameDecoder(below, width + maps, width, features, linear=linear)
+            self.decoder_transformer = TransformerDecoder(width, maps, features, heads, expansion, dropout)
+
 
 class V2b(MaskModel):
-    """See :class:`MaskModel` for the shapes."""
+    """The family V2b; shapes as for :class:`MaskModel`."""
 
     config: V2bConfig
 
     def __init__(self, config: V2bConfig):
         super().__init__(config)
-        features, maps = config.signal.features, config.attention_maps
-        widths = config.widths
-
-        def arguments(width: int, bins: int) -> tuple[Any, ...]:
-            return width, maps, bins, config.heads, config.expansion, "convolution", config.dropout
-
-        def body(width: int, out: int, bins: int, level: int, stride: tuple[int, int] = (1, 1)) -> ResBlock:
-            norm = MultichannelLayerNorm(width, bins)
-            return ResBlock(width, out, bins, norm, stride=stride, linear=level in LINEAR_LEVELS)
-
-        self.positional_embedding = ConvolutionalEmbedding(config.signal.channels, features)
-        self.input_transformer = EncoderBlock(*arguments(config.signal.channels + 1, features))
-        self.encoders = nn.ModuleList()
-        self.encoder_transformers = nn.ModuleList()
-        self.decoders = nn.ModuleList()
-        self.decoder_transformers = nn.ModuleList()
-        width = config.signal.channels + 1 + maps
-        for level, out in enumerate(widths):
-            above = features >> max(level - 1, 0)
-            self.encoders.append(body(width, out, above, level, (2, 1) if level else (1, 1)))
-            self.encoder_transformers.append(EncoderBlock(*arguments(out, features >> level)))
-            width = out + maps
-        for level in reversed(range(len(widths) - 1)):
-            bins, out = features >> level, widths[level]
-            self.decoders.append(FrameDecoder(body(width + out + maps, out, bins, level)))
-            self.decoder_transformers.append(DecoderBlock(*arguments(out, bins)))
-            width = out + maps
-        self.out = nn.Conv2d(width, config.signal.channels, 1, bias=False)
+        channels, features, maps = config.signal.channels, config.signal.features, config.attention_maps
+        self.positional_embedding = ConvolutionalEmbedding(channels, features)
+        self.input_transformer = TransformerEncoder(
+            config.input_channels, maps, features, config.heads, config.expansion, config.dropout
+        )
+        self.levels: Blocks[Level] = Blocks(Level(number, config) for number in range(len(config.widths)))
+        self.out = nn.Conv2d(config.widths[0] + maps, channels, 1, bias=False)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
         self.check_shape(magnitudes)
-        x = magnitudes
-        x = torch.cat((x, self.positional_embedding(x)), dim=1)
+        x = torch.cat((magnitudes, self.positional_embedding(magnitudes)), dim=1)
         h, scores = self.input_transformer(x)
         x = torch.cat((x, h), dim=1)
         skips: list[Tensor] = []
         memories: list[tuple[Tensor, ResidualScores]] = []
-        for encoder, transformer in zip(self.encoders, self.encoder_transformers, strict=True):
-            x = encoder(x)
-            h, scores = transformer(x, scores)
+        *upper, deepest = self.levels
+        for level in upper:
+            x = level.encoder(x)
+            h, scores = level.encoder_transformer(x, scores)
             x = torch.cat((x, h), dim=1)
             skips.append(x)
             memories.append((h, scores))
-        del skips[-1], memories[-1]
-        for decoder, transformer in zip(self.decoders, self.decoder_transformers, strict=True):
-            x = decoder(x, skips.pop())
-            memory, skip_scores = memories.pop()
-            h, scores = transformer(x, memory, scores, skip_scores)
+        x = deepest.encoder(x)
+        h, scores = deepest.encoder_transformer(x, scores)
+        x = torch.cat((x, h), dim=1)
+        for level in reversed(upper):
+            x = level.decoder(x, skips.pop())
+            h, scores = level.decoder_transformer(x, scores, *memories.pop())
             x = torch.cat((x, h), dim=1)
         return self.out(x)

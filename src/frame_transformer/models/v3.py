@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..layers import ConvolutionalEmbedding, EncoderBlock, MultichannelLayerNorm, ResidualScores, SquaredReLU
+from ..layers import ConvolutionalEmbedding, MultichannelLayerNorm, ResidualScores, SquaredReLU, TransformerEncoder
 from .config import MaskModelConfig, check_ranges
-from .mask_model import MaskModel
+from .mask_model import Blocks, MaskModel
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,10 @@ class V3Config(MaskModelConfig):
     """The defaults are the configuration of the research code: 403.3 M parameters, weights never published.
 
     Attributes:
-        channels: maps of every layer. heads: attention heads per map.
-        expansion: factor of the feed-forward's hidden maps. layers: transformer layers.
+        channels: maps of every layer.
+        heads: attention heads per map.
+        expansion: factor of the feed-forward's hidden maps.
+        layers: transformer layers.
     """
 
     channels: int = 8
@@ -30,7 +32,7 @@ class V3Config(MaskModelConfig):
 
 
 class V3(MaskModel):
-    """See :class:`MaskModel` for the shapes."""
+    """The family V3; shapes as for :class:`MaskModel`."""
 
     config: V3Config
 
@@ -43,16 +45,15 @@ class V3(MaskModel):
         self.conv2 = nn.Conv2d(2 * channels, channels, 3, padding=1)
         self.identity = nn.Conv2d(width, channels, 1)
         self.activation = SquaredReLU()
-        self.transformer = nn.ModuleList(
-            EncoderBlock(None, channels, features, config.heads, config.expansion, "convolution", config.dropout)
+        self.transformer: Blocks[TransformerEncoder] = Blocks(
+            TransformerEncoder(None, channels, features, config.heads, config.expansion, config.dropout)
             for _ in range(config.layers)
         )
         self.out = nn.Conv2d(channels, config.signal.channels, 1)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
         self.check_shape(magnitudes)
-        x = magnitudes
-        x = torch.cat((x, self.positional_embedding(x)), dim=1)
+        x = torch.cat((magnitudes, self.positional_embedding(magnitudes)), dim=1)
         h = self.identity(x) + self.conv2(self.activation(self.conv1(self.norm(x))))
         scores = ResidualScores(in_place=True)
         for layer in self.transformer:

@@ -1,9 +1,10 @@
 """Fully sharded data parallelism, for networks whose optimizer state is too large for one device."""
 
 from lightning.pytorch.strategies import ModelParallelStrategy, StrategyRegistry
-from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
+
+from ..models import MaskModel
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
@@ -21,13 +22,10 @@ class FullyShardedStrategy(ModelParallelStrategy):
         super().setup_environment()
 
 
-def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Splits the weights of every block of the network's lists of blocks, then the rest, over the mesh."""
-    for blocks in model.children():
-        if isinstance(blocks, nn.ModuleList):
-            for block in blocks:
-                if any(True for _ in block.parameters()):
-                    fully_shard(block, mesh=mesh)
+def shard(model: MaskModel, mesh: DeviceMesh) -> None:
+    """Splits the weights of every block of the network, then the rest, over the mesh."""
+    for block in model.blocks():
+        fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
 
 

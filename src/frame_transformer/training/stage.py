@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import lightning
 import torch
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints import load_model, save_model
 from ..errors import TrainingError
-from ..models import MaskModelConfig, create_model
+from ..models import MaskModel, MaskModelConfig, create_model
 from .muon import split_kernels
 from .sharding import shard
 from .spectrogram import Spectrogram
@@ -86,7 +86,7 @@ class Stage(lightning.LightningModule):
 
     def configure_model(self) -> None:
         if self.device_mesh is not None and not isinstance(self.model, FSDPModule):
-            for model in (self.model, self.average.module):
+            for model in (self.model, cast(MaskModel, self.average.module)):
                 shard(model, self.device_mesh["data_parallel"])
 
     # Of each batch
@@ -186,7 +186,7 @@ def _move_average(decay: float, averages: list[Tensor], current: list[Tensor], s
     torch._foreach_lerp_(averages, current, 1 - rate)
 
 
-def copy_weights(model: nn.Module, path: str) -> None:
+def copy_weights(model: MaskModel, path: str) -> None:
     """Copies the weights of a model file. Raises ModelError where there is none, TrainingError where it differs."""
     source = load_model(path)
     if source.config != model.config and source.state_dict().keys() != model.state_dict().keys():
@@ -199,9 +199,7 @@ def copy_weights(model: nn.Module, path: str) -> None:
         ) from error
 
 
-def checkpoint_blocks(model: nn.Module) -> None:
-    """Recomputes every block of the network's lists of blocks in the backward pass (Chen et al. 2016)."""
-    for blocks in model.children():
-        if isinstance(blocks, nn.ModuleList):
-            for block in blocks:
-                block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+def checkpoint_blocks(model: MaskModel) -> None:
+    """Recomputes every block of the network in the backward pass (Chen et al. 2016)."""
+    for block in model.blocks():
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -1,11 +1,10 @@
-"""Branches over parts of the frames give what they give over all of them."""
+"""Branches in chunks of the frames give what they give over all of them."""
 
 import pytest
 import torch
 from torch import nn
 
-from frame_transformer.layers import MultichannelLayerNorm, parts
-from frame_transformer.layers.transformer import ConvolutionalFeedForward, LinearFeedForward
+from frame_transformer.layers import ConvolutionalFeedForward, LinearFeedForward, MultichannelLayerNorm, chunks
 
 
 @torch.no_grad()
@@ -13,12 +12,12 @@ from frame_transformer.layers.transformer import ConvolutionalFeedForward, Linea
 @pytest.mark.parametrize(
     "branch", [LinearFeedForward(3, 8, 12), ConvolutionalFeedForward(3, 2), MultichannelLayerNorm(3, 8)]
 )
-def test_parts_agree_with_the_whole(monkeypatch, branch, elements):
+def test_chunks_agree_with_the_whole(monkeypatch, branch, elements):
     torch.manual_seed(0)
     for parameter in branch.parameters():
         nn.init.normal_(parameter)
     x = torch.randn(1, 3, 8, 13)
     with torch.enable_grad():
         whole = branch(x).detach()
-    monkeypatch.setattr(parts, "PART_ELEMENTS", elements)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", elements)
     torch.testing.assert_close(branch(x), whole, rtol=1e-4, atol=1e-5)
