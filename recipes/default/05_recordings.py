@@ -11,7 +11,7 @@ cloned below DATA/repositories (OWNER+NAME); a folder there that is a git direct
     instrumentals/<source>/<title>            music in which a separator hears no voice
     validation/instrumentals_real/<source>/   the same, kept out of training
     songs_sung/<source>/<title>               songs with voice, without stems; spleeter_reference.py can label them
-    voice_in_instrumentals/<source>/<title>   called instrumental, yet a separator hears a voice: not used
+    voice_in_instrumentals/<source>/<title>   called instrumental, yet a separator hears much voice: not used
 
 Dry takes go through the studio of production.py, three of four of them. ``--singer`` prepares some singers alone.
 """
@@ -34,7 +34,9 @@ TAKE_SECONDS = 75
 BLOCK = SAMPLE_RATE // 20
 QUIET_DB = -42  # below the loudest twentieth of a second of a file: a pause
 LONGEST_PAUSE = 0.5  # seconds that are kept of a pause
-LOUDEST_VOICE_DB = -20.0
+# The separator takes many a lead, piano or synthesizer for a voice: what its authors call instrumental may sound more so.
+LOUDEST_VOICE_DB = {"no": -8.0, "unknown": -20.0}
+NEVER_SUNG = ("piano", "DS-10")  # styles in which whatever it hears is an instrument
 STYLES_PEOPLE_SING_TO = ("pop", "rock", "hip-hop", "lo-fi", "house", "disco", "funk", "blues", "folk", "metal", "punk")
 VALIDATION_SHARE = 5  # of the music in those styles, one song in so many is kept for validation
 
@@ -166,7 +168,7 @@ def place_of(row: dict[str, str], known: dict[str, float]) -> Path:
     voice = known.get(f"{folder}: {name}")
     if voice is None:
         return Path("unscanned", folder, name)
-    if voice > LOUDEST_VOICE_DB:
+    if voice > LOUDEST_VOICE_DB[row["vocals"]] and not any(style in row["style"] for style in NEVER_SUNG):
         return Path("voice_in_instrumentals", folder, name)
     kept = any(style in row["style"] for style in STYLES_PEOPLE_SING_TO) and not seed_of(name) % VALIDATION_SHARE
     return Path("validation/instrumentals_real" if kept else "instrumentals", folder, name)
