@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from ..audio import AudioWriter, VideoWriter, reported
+from ..audio import AudioWriter, VideoWriter, kept_bit_depth, reported
 from ..errors import AudioError, FrameTransformerError, explain
 from ..files import remove_abandoned, temporary_folder
 from .options import OutputOptions
@@ -68,6 +68,7 @@ def separate_file(
     version = version_of(source)
     started = time.monotonic()
     stream = separator.stream(source, progress=progress)
+    bit_depth = options.bit_depth or kept_bit_depth(options.audio_format, stream.bit_depth)
     pictures = SpectrogramPictures() if options.images else None
     samples = 0
     gain = 1.0
@@ -82,7 +83,7 @@ def separate_file(
                         stream.sample_rate,
                         stream.channels,
                         audio_format=options.audio_format,
-                        bit_depth=options.bit_depth,
+                        bit_depth=bit_depth,
                         bitrate=options.bitrate,
                         tags=stream.tags,
                         cover=stream.cover,
@@ -105,7 +106,7 @@ def separate_file(
                 yield {stem: getattr(block, stem) for stem in stems}
 
         blocks: Iterable[Stems] = watched()
-        if options.clip == "rescale" and options.bit_depth != "32f":
+        if options.clip == "rescale" and bit_depth != "32f":
             # The gain is known only at the song's end: until then the stems wait on disk, not in memory, and not in a
             # folder for temporary files that may itself be memory.
             spool = stack.enter_context(_temporary_file(result.outputs[options.stems[0]].parent, source))
@@ -122,8 +123,8 @@ def separate_file(
         for name, picture in pictures.finish().items():
             save_picture(picture, result.outputs[f"{name}.png"])
     result.warnings = list(stream.warnings)
-    if gain < 1:
-        result.warnings.append(f"{source}: stems turned down by {-20 * np.log10(gain):.1f} dB to avoid clipping")
+    if (decibels := round(-20 * np.log10(gain), 1)) > 0:
+        result.warnings.append(f"{source}: stems turned down by {decibels} dB to avoid clipping")
     result.seconds = samples / stream.sample_rate
     result.elapsed = time.monotonic() - started
     logger.info("%s: %.1f s separated in %.1f s", source, result.seconds, result.elapsed)
