@@ -57,7 +57,7 @@ def amplitude(decibels: Tensor) -> Tensor:
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square over channels and samples: `(batch, 1, 1)`."""
-    return x.square().mean(dim=(1, 2), keepdim=True).sqrt()
+    return torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) / math.sqrt(x[0].numel())
 
 
 def keep_level(changed: Tensor, original: Tensor) -> Tensor:
@@ -97,12 +97,17 @@ def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
     """A smooth random frequency response: 10 points from 20 Hz to Nyquist, normal with ``depth`` dB, on a log axis."""
     points = 10
     curve = noise.normal(points) * depth[:, None]
-    frequencies = _frequencies(x, x.shape[-1])
+    between = _between_points(points, x.shape[-1], x.device)
+    return _filtered(x, amplitude(torch.stack([crop @ between for crop in curve])))
+
+
+@lru_cache(maxsize=4)
+def _between_points(points: int, samples: int, device: torch.device) -> Tensor:
+    """How much each of the points from 20 Hz to Nyquist says about each bin: `(points, bins)`."""
+    frequencies = torch.arange(samples // 2 + 1, device=device) * (SAMPLE_RATE / samples)
     position = (frequencies.clamp_min(20) / 20).log() / math.log(SAMPLE_RATE / 2 / 20) * (points - 1)
-    left = position.long().clamp_max(points - 2)
-    weight = (1 - torch.cos(math.pi * (position - left))) / 2  # raised cosine: no corners in the response
-    response = curve[:, left] * (1 - weight) + curve[:, left + 1] * weight
-    return _filtered(x, amplitude(response))
+    distance = (position - torch.arange(points, device=device)[:, None]).abs().clamp_max(1)
+    return (1 + torch.cos(math.pi * distance)) / 2  # raised cosine: no corners in the response
 
 
 def reverb(x: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
@@ -268,15 +273,8 @@ def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
 
 def room(stems: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
     """`reverb` of a mix: all its stems in one room, the ``wet`` level being that of the mixture."""
-    samples = stems.shape[-1]
-    length = min(int(float(seconds.max()) * SAMPLE_RATE), LONGEST_REVERB)
-    time = torch.arange(length, device=stems.device) / SAMPLE_RATE
-    # Always the longest noise: another length would be other noise, and the length depends on the batch.
-    decay = torch.exp(-math.log(1000) * time / seconds[:, None, None]) * (time < seconds[:, None, None])
-    tail = noise.normal(stems.shape[2], LONGEST_REVERB)[..., :length] * decay
-    size = fast_length(samples + length)
-    tails = torch.fft.rfft(tail, n=size)[:, None]
-    wet_stems = torch.fft.irfft(torch.fft.rfft(stems, n=size) * tails, n=size)[..., :samples]
+    tails = noise.normal(stems.shape[2], LONGEST_REVERB)
+    wet_stems = torch.stack([_in_room(*one) for one in zip(stems, tails, seconds.tolist(), strict=True)])
     return keep_mix_level(stems + keep_mix_level(wet_stems, stems) * amplitude(wet)[:, None, None, None], stems)
 
 
@@ -301,14 +299,15 @@ def bus_compression(stems: Tensor, threshold: Tensor, ratio: Tensor, noise: Nois
 def coding(stems: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
     """Holes and noise as of a low bit rate: the mixture's magnitudes are rounded, ``ratio`` dB finer than their level.
 
-    The level is that of 350 Hz around a bin, in one frame. Stems get the gain that rounding gave the mixture's bin.
+    The level is that of a bin's band of 350 Hz in its frame. Stems get the gain that rounding gave the mixture's bin.
     """
-    hop = STFT_SIZE // 2
+    hop, band = STFT_SIZE // 2, 16
     spectrum = _stft(stems, hop)
     magnitude = spectrum.sum(dim=1).abs()  # (batch, channels, frequency, time)
-    power = functional.avg_pool2d(magnitude.square(), (17, 1), stride=1, padding=(8, 0), count_include_pad=False)
+    power = magnitude[:, :, :-1].square().unflatten(2, (-1, band)).mean(dim=3)
     # Rounding to whole steps errs by step / √12; of the power of that, overlapping frames keep half.
     step = (power * 24).sqrt().clamp_min(1e-9) / amplitude(ratio)[:, None, None, None]
+    step = functional.pad(step.repeat_interleave(band, dim=2), (0, 0, 0, 1), mode="replicate")
     gain = (magnitude / step).round() * step / magnitude.clamp_min(1e-9)
     return _istft(spectrum * gain[:, None], stems.shape[-1], hop)
 
@@ -381,6 +380,15 @@ def phase_vocoder(x: Tensor, rate: float, samples: int) -> Tensor:
     gain = ((magnitude[..., left + 1] / magnitude[..., left].clamp_min(1e-12)) - 1) * weight + 1
     turn = torch.polar(torch.ones_like(angle), phase - angle)
     return _istft(spectrum[..., left] * gain * turn, samples)
+
+
+def _in_room(x: Tensor, noise: Tensor, seconds: float) -> Tensor:
+    """The reflections alone of `(…, channels, samples)`; one crop at a time, for the length is that of the room."""
+    samples, length = x.shape[-1], min(int(seconds * SAMPLE_RATE), noise.shape[-1])
+    time = torch.arange(length, device=x.device) / SAMPLE_RATE
+    tail = noise[..., :length] * torch.exp(time * (-math.log(1000) / seconds))
+    size = fast_length(samples + length)
+    return torch.fft.irfft(torch.fft.rfft(x, n=size) * torch.fft.rfft(tail, n=size), n=size)[..., :samples]
 
 
 def _with_copy(

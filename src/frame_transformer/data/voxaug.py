@@ -206,13 +206,14 @@ class VoxAug:
         return torch.stack(crops), pitch
 
     def _effects(self, x: Tensor, effects: StemEffects | MixEffects, seeds: list[int], stem: int) -> Tensor:
-        names = [field.name for field in fields(effects)]
+        names, crops = [field.name for field in fields(effects)], list(x.split(1))
         for number, rows, values in _draw([getattr(effects, name) for name in names], seeds, stem):
             noise = Noise(augment.seeds_of([seeds[row] for row in rows], stem, number, 1), x.device)
-            operation, places = getattr(augment, names[number]), torch.tensor(rows, device=x.device)
-            changed = operation(x.index_select(0, places), *(value.to(x.device) for value in values), noise)
-            x.index_copy_(0, places, changed)
-        return x
+            operation = getattr(augment, names[number])
+            changed = operation(torch.cat([crops[row] for row in rows]), *(v.to(x.device) for v in values), noise)
+            for row, crop in zip(rows, changed.split(1), strict=True):
+                crops[row] = crop
+        return torch.cat(crops)
 
     def _limit(self, stems: Tensor, bandwidth: np.ndarray) -> Tensor:
         """Takes from whole mixes what one of their parts cannot have, or its absence would give that part away."""
