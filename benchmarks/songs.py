@@ -42,8 +42,7 @@ def _separator(model: str, device: str = "cpu") -> Separator:
 def stages(model: str, song: str, threads: int) -> Result:
     """Seconds of each stage alone, one after the other, in this process."""
     torch.set_num_threads(threads)
-    separator = _separator(model)
-    config = separator.config
+    (part,) = _separator(model).parts
     seconds: Result = {}
 
     def lap(stage: str, started: float) -> None:
@@ -52,18 +51,18 @@ def stages(model: str, song: str, threads: int) -> Result:
     started = time.perf_counter()
     blocks = list(AudioReader(song))
     lap("decode", started)
-    stft, istft = (kind(config.signal.n_fft, config.signal.hop_length) for kind in (StreamingSTFT, StreamingISTFT))
+    stft, istft = (kind(part.signal.n_fft, part.signal.hop_length) for kind in (StreamingSTFT, StreamingISTFT))
     started = time.perf_counter()
     spectrum = torch.cat([*(stft.push(torch.from_numpy(block)) for block in blocks), stft.finish()], dim=2)
     lap("stft", started)
-    width = separator.window + 2 * separator.context
+    width = part.window + 2 * part.context
     started = time.perf_counter()
-    for start in range(0, spectrum.shape[2], separator.window - separator.overlap):
-        part = spectrum[None, :, :-1, start : start + width].abs()
-        separator.window_mask(torch.nn.functional.pad(part, (0, width - part.shape[3])))
+    for start in range(0, spectrum.shape[2], part.window - part.overlap):
+        magnitudes = spectrum[None, :, :-1, start : start + width].abs()
+        part.mask(torch.nn.functional.pad(magnitudes, (0, width - magnitudes.shape[3])))
     lap("network", started)
     started = time.perf_counter()
-    stem = np.concatenate([istft.push(part).numpy() for part in spectrum.split(512, dim=2)], axis=1)
+    stem = np.concatenate([istft.push(piece).numpy() for piece in spectrum.split(512, dim=2)], axis=1)
     lap("inverse", started)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

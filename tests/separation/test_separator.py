@@ -9,8 +9,8 @@ import torch
 
 from frame_transformer import Separator
 from frame_transformer.errors import AudioError, OptionError
-from frame_transformer.separation.ensembles import join_masks
-from frame_transformer.separation.separator import ARRAY_BLOCK
+from frame_transformer.separation.arrays import ARRAY_BLOCK
+from frame_transformer.separation.ensembles import join
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25])
@@ -109,20 +109,24 @@ def test_ensembles(tiny_model, noise):
     x = torch.rand(1, 2, 256, 60)
     with torch.inference_mode():
         masks = torch.stack([tiny_model(x).sigmoid(), other(x).sigmoid()])
+
+    def joined(models, **options):
+        return Separator(models, context=0, **options).parts[0].mask(x)
+
     for how, expected in {"mean": masks.mean(0), "min": masks.amin(0), "max": masks.amax(0)}.items():
-        torch.testing.assert_close(Separator([tiny_model, other], ensemble=how).mask(x), expected)
-    weighted = Separator([tiny_model, other], weights=[3, 1]).mask(x)
+        torch.testing.assert_close(joined([tiny_model, other], ensemble=how), expected)
+    weighted = joined([tiny_model, other], weights=[3, 1])
     torch.testing.assert_close(weighted, 0.75 * masks[0] + 0.25 * masks[1])
-    three = Separator([tiny_model, other, other], ensemble="median").mask(x)
+    three = joined([tiny_model, other, other], ensemble="median")
     torch.testing.assert_close(three, masks[1])
-    two = Separator([tiny_model, other], ensemble="median").mask(x)
+    two = joined([tiny_model, other], ensemble="median")
     torch.testing.assert_close(two, masks.mean(0))
 
 
 def test_the_median_of_four_is_the_mean_of_the_middle_ones():
     masks = torch.rand(4, 2, 3, 5)
     expected = torch.from_numpy(np.median(masks.numpy(), axis=0))
-    torch.testing.assert_close(join_masks(masks, "median", torch.ones(4)), expected)
+    torch.testing.assert_close(join(masks, masks, "median", torch.ones(4)), expected)
 
 
 @pytest.mark.parametrize("channels", [2, 6])
@@ -158,7 +162,7 @@ def test_averaging_at_test_time_is_the_mean_of_four_sights(tiny_model):
             for low, high in ((0, 80), (10, 70), (0, 70), (10, 80))
         ]
     assert (masks[0] - masks[1]).abs().max() > 1e-5
-    torch.testing.assert_close(separator.window_mask(x), torch.stack(masks).mean(0))
+    torch.testing.assert_close(separator.parts[0].mask(x), torch.stack(masks).mean(0))
 
 
 def test_averaging_keeps_lengths_and_sums(tiny_model, noise):
@@ -172,13 +176,13 @@ def test_averaging_keeps_lengths_and_sums(tiny_model, noise):
 def test_half_precision_is_close_and_masks_stay_float32(tiny_model, dtype, tolerance):
     torch.manual_seed(0)
     x = torch.rand(1, 2, 256, 80)
-    exact, fast = Separator(tiny_model).mask(x), Separator(tiny_model, dtype=dtype).mask(x)
+    exact, fast = Separator(tiny_model).parts[0].mask(x), Separator(tiny_model, dtype=dtype).parts[0].mask(x)
     assert fast.dtype == torch.float32
     assert 0 < (exact - fast).abs().max() < tolerance
 
 
 def test_dtypes_by_their_torch_name(tiny_model):
-    assert Separator(tiny_model, dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert Separator(tiny_model, dtype=torch.bfloat16).parts[0].dtype == torch.bfloat16
     with pytest.raises(OptionError, match="float32, bfloat16, float16"):
         Separator(tiny_model, dtype="int8")
 

@@ -137,7 +137,7 @@ def make_systems(
             raise OptionError(f"{folder.name!r} names no row of a table: give estimates as NAME=FOLDER")
     n_fft, hop_length = N_FFT, HOP_LENGTH
     if ensembles:
-        signal = load_separator(ensembles[0].options).config.signal
+        signal = load_separator(ensembles[0].options).parts[0].signal
         n_fft, hop_length = signal.n_fft, signal.hop_length
     systems: list[System] = []
     if "mixture" in baselines:

@@ -2,14 +2,17 @@
 
 from .batch import FileResult, separate_file, separate_files
 from .cluster import find_remote_songs, separate_on_cluster
+from .ensembles import ModelEnsemble
 from .meter import VocalsMeter
 from .options import OutputOptions, SeparationOptions
-from .separator import Separation, Separator, StemBlock, separate
+from .separator import Separation, Separator, separate
 from .songs import FoundSongs, Song, find_songs, spooled
+from .stream import StemBlock
 
 __all__ = [
     "FileResult",
     "FoundSongs",
+    "ModelEnsemble",
     "OutputOptions",
     "Separation",
     "SeparationOptions",

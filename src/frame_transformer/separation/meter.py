@@ -32,16 +32,15 @@ class VocalsMeter:
         excerpts: int = 6,
     ):
         whole = Separator(model, device=device)
+        self.window = whole.parts[0].window + 2 * whole.parts[0].context
         # All that one pass sees is used: context would cost more than the little accuracy it adds is worth here.
-        self.separator = Separator(
-            whole.models, device=device, window=whole.window + 2 * whole.context, context=0, overlap=0
-        )
+        self.separator = Separator(whole.model, device=device, window=self.window, context=0, overlap=0)
         self.excerpts = excerpts
 
     def __call__(self, samples: np.ndarray, sample_rate: int = 44100) -> float:
         """The level in dB, at most about 0, of float32 (channels, samples); -120 where there is only silence."""
-        signal = self.separator.config.signal
-        length = round((self.separator.window - 1) * signal.hop_length * sample_rate / signal.sample_rate)
+        signal = self.separator.parts[0].signal
+        length = round((self.window - 1) * signal.hop_length * sample_rate / signal.sample_rate)
         powers = [
             self._powers(samples[:, start : start + length], sample_rate) for start in self._starts(samples, length)
         ]

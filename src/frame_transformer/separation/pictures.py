@@ -9,7 +9,7 @@ from PIL import Image
 from ..audio import StreamingSTFT, reported
 from ..files import whole
 from .options import PICTURES
-from .separator import StemBlock
+from .stream import StemBlock
 
 N_FFT, HOP_LENGTH = 2048, 1024
 MAX_COLUMNS = 2048

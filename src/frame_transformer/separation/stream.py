@@ -1,0 +1,237 @@
+"""The stems of one song as a stream of blocks: memory does not grow with the song.
+
+A song is read once, or twice where a model is normalised by the song's largest magnitude.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
+from ..errors import AudioError
+from ..models import SignalConfig
+from .arrays import ArrayReader
+from .device import check_process
+from .ensembles import join_stems
+from .windows import WindowedModel
+
+if TYPE_CHECKING:
+    from .separator import Separator
+
+AudioSource = str | os.PathLike[str] | BinaryIO | np.ndarray | Tensor
+Progress = Callable[[int, int], None]
+
+# Channels that the network sees together as left and right, by channel count in FFmpeg's order; one alone is doubled.
+CHANNEL_PAIRS = {
+    1: ((0, 0),),
+    2: ((0, 1),),
+    4: ((0, 1), (2, 3)),
+    5: ((0, 1), (2, 2), (3, 4)),
+    6: ((0, 1), (2, 2), (3, 3), (4, 5)),
+    8: ((0, 1), (2, 2), (3, 3), (4, 5), (6, 7)),
+}
+MIN_RATE, MAX_RATE = 1000, 768_000
+TAIL_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class StemBlock:
+    """The next samples of the song: float32 (channels, samples) each, vocals + instrumental = mixture."""
+
+    mixture: np.ndarray
+    vocals: np.ndarray
+    instrumental: np.ndarray
+
+
+class StemStream:
+    """The :class:`StemBlock` of one song in order, with its ``sample_rate`` (Hz), ``channels`` and ``warnings``."""
+
+    def __init__(self, separator: "Separator", source: AudioSource, sample_rate: int | None, progress: Progress | None):
+        self.separator = separator
+        self.progress = progress
+        self.tags: dict[str, str] = {}
+        self.cover: bytes | None = None
+        self.bit_depth = "32f"  # what keeps the song's samples
+        self._reader: AudioReader | ArrayReader
+        if isinstance(source, np.ndarray | Tensor):
+            self._reader = ArrayReader(source)
+            self.channels, self._expected = self._reader.samples.shape
+            rate = separator.parts[0].signal.sample_rate if sample_rate is None else sample_rate
+            if not MIN_RATE <= rate <= MAX_RATE or rate != int(rate):
+                raise AudioError(f"a sample rate of {rate} Hz: expected a whole number from {MIN_RATE} to {MAX_RATE}")
+            self.sample_rate = int(rate)
+        else:
+            options = separator.options
+            self._reader = AudioReader(source, stream=options.stream, fill_gaps=options.fill_gaps)
+            info = self._reader.info
+            self.channels, self.sample_rate, self.bit_depth = info.channels, info.sample_rate, info.bit_depth
+            self.tags, self.cover = info.tags, self._reader.cover
+            self._expected = round((info.duration or 0) * info.sample_rate)
+        pairs = CHANNEL_PAIRS.get(self.channels, tuple((i, i) for i in range(self.channels)))
+        self._sides = [channel for pair in pairs for channel in pair]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was wrong with the file, known once it has been read to its end."""
+        return self._reader.warnings
+
+    def __iter__(self) -> Iterator[StemBlock]:
+        check_process()
+        parts, options = self.separator.parts, self.separator.options
+        peaks = self._peaks()
+        done = read = 0
+
+        def blocks() -> Iterator[np.ndarray]:
+            nonlocal read
+            for block in self._reader:
+                read += block.shape[1]
+                self._report(done, max(read, self._expected))
+                yield block
+
+        mixture, *copies = _copies(blocks(), len(parts) + 1 if len(parts) == 1 else len(parts) + 2)
+        vocals = [self._vocals(part, peaks.get(part), copy) for part, copy in zip(parts, copies, strict=False)]
+        if len(parts) > 1:
+            vocals = [join_stems(_in_step(copies[-1], vocals), options.ensemble, self.separator.weights)]
+        for original, (block,) in _in_step(mixture, vocals):
+            done += original.shape[1]
+            self._report(done, max(read, self._expected))
+            yield StemBlock(original, block, original - block)
+        self._report(done, done)
+
+    def _report(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total)
+
+    def _peaks(self) -> dict[WindowedModel, Tensor]:
+        """The largest magnitude of every pair of channels in the whole song, for the models that need it."""
+        parts = [part for part in self.separator.parts if part.signal.normalization == "song_peak"]
+        if not parts:
+            return {}
+        read = 0
+
+        def blocks() -> Iterator[np.ndarray]:
+            nonlocal read
+            for block in self._reader:
+                read += block.shape[1]
+                self._report(0, read)
+                yield block
+
+        spectrograms = [
+            _SongSpectrogram(part.signal, self, copy)
+            for part, copy in zip(parts, _copies(blocks(), len(parts)), strict=True)
+        ]
+        peaks = {part: torch.zeros(len(self._sides) // 2) for part in parts}
+        for pieces in zip(*spectrograms, strict=True):
+            for part, spectrum in zip(parts, pieces, strict=True):
+                if spectrum.shape[2]:
+                    loudest = spectrum[:, :-1].abs().amax((1, 2)).view(-1, 2).amax(1)
+                    peaks[part] = torch.maximum(peaks[part], loudest)
+        self._expected = read
+        return peaks
+
+    def _vocals(self, part: WindowedModel, peak: Tensor | None, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The vocals that one model hears, at the song's rate; up to a hop more than the song has, or some fewer."""
+        signal = part.signal
+        istft = StreamingISTFT(signal.n_fft, signal.hop_length)
+        back = Resampler(signal.sample_rate, self.sample_rate, self.channels)
+        for spectrum, mask in part.vocal_masks(_SongSpectrogram(signal, self, blocks), peak):
+            yield back.process(self._merge_sides(istft.push(spectrum * mask).numpy()))
+        yield back.process(np.zeros((self.channels, 0), np.float32), last=True)
+
+    def _merge_sides(self, sides: np.ndarray) -> np.ndarray:
+        """Back from left and right of every pair to the song's channels; a doubled channel is the mean of its two."""
+        out = np.zeros((self.channels, sides.shape[1]), np.float32)
+        for index, channel in enumerate(self._sides):
+            out[channel] += sides[index] / self._sides.count(channel)
+        return out
+
+
+class _SongSpectrogram:
+    """What a model reads of a song, see :class:`Spectrogram`."""
+
+    def __init__(self, signal: SignalConfig, song: StemStream, blocks: Iterator[np.ndarray]):
+        self._stft = StreamingSTFT(signal.n_fft, signal.hop_length)
+        self._resampler = Resampler(song.sample_rate, signal.sample_rate, song.channels)
+        self._sides, self._blocks = song._sides, blocks
+
+    @property
+    def song_frames(self) -> int:
+        return self._stft.song_frames
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for block in self._blocks:
+            yield self._push(self._resampler.process(block))
+        nothing = np.zeros((self._resampler.channels, 0), np.float32)
+        yield self._push(self._resampler.process(nothing, last=True))
+        yield self._stft.finish()
+
+    def _push(self, block: np.ndarray) -> Tensor:
+        return self._stft.push(torch.from_numpy(block[self._sides]))
+
+
+def _copies(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
+    """As many iterators over the same blocks, none of which is kept once all have had it, as itertools.tee would."""
+    queues: list[deque[np.ndarray]] = [deque() for _ in range(count)]
+
+    def copy(queue: deque[np.ndarray]) -> Iterator[np.ndarray]:
+        while True:
+            if not queue:
+                block = next(blocks, None)
+                if block is None:
+                    return
+                for other in queues:
+                    other.append(block)
+            yield queue.popleft()
+
+    return [copy(queue) for queue in queues]
+
+
+class _Samples:
+    """A stream of blocks (channels, samples) from which any number of samples is taken."""
+
+    def __init__(self, blocks: Iterator[np.ndarray]):
+        self._blocks = blocks
+        self._held: list[np.ndarray] = []
+        self.ready = 0
+
+    def fill(self, samples: int) -> None:
+        """Has so many samples ready, or fewer where the stream ends."""
+        while self.ready < samples and (block := next(self._blocks, None)) is not None:
+            self._held.append(block)
+            self.ready += block.shape[1]
+
+    def take(self, samples: int) -> np.ndarray:
+        """The next samples, fewer where the stream ends."""
+        self.fill(samples)
+        joined = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=1)
+        taken, rest = joined[:, :samples], joined[:, samples:]
+        self._held, self.ready = [rest], rest.shape[1]
+        return taken
+
+
+def _in_step(
+    mixture: Iterator[np.ndarray], stems: list[Iterator[np.ndarray]]
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Blocks of equal length of a song and of its stems, as soon as the first stem has some.
+
+    What a stem has beyond the song's end is left out, and silence stands for what it lacks.
+    """
+    song, queues = _Samples(mixture), [_Samples(stem) for stem in stems]
+    while True:
+        queues[0].fill(1)
+        original = song.take(queues[0].ready or TAIL_BLOCK)
+        samples = original.shape[1]
+        if samples == 0:
+            return
+        yield original, [_padded(queue.take(samples), samples) for queue in queues]
+
+
+def _padded(block: np.ndarray, samples: int) -> np.ndarray:
+    missing = samples - block.shape[1]
+    return np.pad(block, ((0, 0), (0, missing))) if missing else block
