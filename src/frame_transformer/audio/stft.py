@@ -92,10 +92,18 @@ class StreamingISTFT:
         envelope[:overlap] += self._envelope
         done = frames * self.hop_length
         self._signal, self._envelope = signal[:, done:], envelope[done:]
-        out = signal[:, :done] / envelope[:done].clamp_min(1e-11)
-        skipped = min(self._skip, done)
+        return self._after_padding(signal[:, :done], envelope[:done])
+
+    def finish(self) -> Tensor:
+        """The last samples, up to the middle of the last frame: none where a window is two hops long."""
+        rest = self.n_fft // 2 - self.hop_length
+        assert self._signal is not None
+        return self._after_padding(self._signal[:, :rest], self._envelope[:rest])
+
+    def _after_padding(self, signal: Tensor, envelope: Tensor) -> Tensor:
+        skipped = min(self._skip, signal.shape[1])
         self._skip -= skipped
-        return out[:, skipped:]
+        return (signal / envelope.clamp_min(1e-11))[:, skipped:]
 
     def _overlap_add(self, pieces: Tensor) -> Tensor:
         # A sum of shifted slices takes an eighth of the time of ``fold``.

@@ -63,7 +63,7 @@ class ModelEnsemble(MaskModel):
         A median of all models is none of the medians of some: there every model is a part.
         """
         if len(self.signals) == 1:
-            return [(self, 1.0)]
+            return [(self if len(self.models) > 1 else cast(MaskModel, self.models[0]), 1.0)]
         members = list(zip(cast(Iterable[MaskModel], self.models), self.weights.tolist(), strict=True))
         if self.ensemble == "median":
             return members
@@ -124,3 +124,4 @@ def join_stems(
         signals = zip(transforms, [mixture, *vocals], strict=True)
         yield joined([stft.push(torch.from_numpy(signal)) for stft, signal in signals])
     yield joined([stft.finish() for stft in transforms])
+    yield inverse.finish().numpy()

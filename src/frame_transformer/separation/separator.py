@@ -45,9 +45,9 @@ class Separator:
 
     Attributes:
         options: the :class:`SeparationOptions` it was made with.
-        model: the loaded model, a :class:`ModelEnsemble` where there are several.
-        parts: the model with the windows in which songs pass it; of an ensemble, one for each spectrogram. weights: of
-            the parts.
+        model: the loaded models, as one :class:`ModelEnsemble`.
+        parts: the model with the windows in which songs pass it; of an ensemble, one for each spectrogram.
+            ``weights`` are theirs in a mean.
 
     Raises:
         OptionError: options out of range, or a process in which PyTorch would hang. ModelError: no such model.
@@ -68,8 +68,12 @@ class Separator:
         dtype = resolve_dtype(self.options.dtype, device)
         if device.type == "cpu":
             keep_freed_memory()
-        self.model = _load_all(self.options, download)
-        members = self.model.parts() if isinstance(self.model, ModelEnsemble) else [(self.model, 1.0)]
+        models = [_load(model, self.options, download) for model in self.options.models]
+        if len(models) == 1 and isinstance(models[0], ModelEnsemble):
+            self.model = models[0]
+        else:
+            self.model = ModelEnsemble(models, self.options.ensemble, self.options.weights)
+        members = self.model.parts()
         self.parts = [WindowedModel(part, self.options, device, dtype) for part, _ in members]
         self.weights = [weight for _, weight in members]
         for part in self.parts:
@@ -109,11 +113,6 @@ class Separator:
     ) -> StemStream:
         """As :meth:`separate`, but an iterator of :class:`StemBlock`: memory does not grow with the song."""
         return StemStream(self, source, sample_rate, progress)
-
-
-def _load_all(options: SeparationOptions, download: Download | None) -> MaskModel:
-    models = [_load(model, options, download) for model in options.models]
-    return models[0] if len(models) == 1 else ModelEnsemble(models, options.ensemble, options.weights)
 
 
 def _load(model: Model, options: SeparationOptions, download: Download | None) -> MaskModel:

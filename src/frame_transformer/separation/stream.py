@@ -83,7 +83,7 @@ class StemStream:
 
     def __iter__(self) -> Iterator[StemBlock]:
         check_process()
-        parts, options = self.separator.parts, self.separator.options
+        parts = self.separator.parts
         peaks = self._peaks()
         done = read = 0
 
@@ -97,7 +97,7 @@ class StemStream:
         mixture, *copies = _copies(blocks(), len(parts) + 1 if len(parts) == 1 else len(parts) + 2)
         vocals = [self._vocals(part, peaks.get(part), copy) for part, copy in zip(parts, copies, strict=False)]
         if len(parts) > 1:
-            vocals = [join_stems(_in_step(copies[-1], vocals), options.ensemble, self.separator.weights)]
+            vocals = [join_stems(_in_step(copies[-1], vocals), self.separator.model.ensemble, self.separator.weights)]
         for original, (block,) in _in_step(mixture, vocals):
             done += original.shape[1]
             self._report(done, max(read, self._expected))
@@ -142,7 +142,7 @@ class StemStream:
         back = Resampler(signal.sample_rate, self.sample_rate, self.channels)
         for spectrum, mask in part.vocal_masks(_SongSpectrogram(signal, self, blocks), peak):
             yield back.process(self._merge_sides(istft.push(spectrum * mask).numpy()))
-        yield back.process(np.zeros((self.channels, 0), np.float32), last=True)
+        yield back.process(self._merge_sides(istft.finish().numpy()), last=True)
 
     def _merge_sides(self, sides: np.ndarray) -> np.ndarray:
         """Back from left and right of every pair to the song's channels; a doubled channel is the mean of its two."""
