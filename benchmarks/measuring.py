@@ -69,7 +69,7 @@ def interleaved(
 
 
 def return_freed_memory() -> None:
-    """Undoes :func:`frame_transformer.separation.separator.keep_freed_memory`: glibc as it is of itself."""
+    """Undoes :func:`frame_transformer.separation.device.keep_freed_memory`: glibc as it is of itself."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         m_trim_threshold, m_mmap_threshold, largest = -1, -3, 1 << 25  # where glibc's moving threshold ends up
         libc.mallopt(m_mmap_threshold, largest)

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from frame_transformer.checkpoints import export_model, load_model
-from frame_transformer.separation.separator import keep_freed_memory
+from frame_transformer.separation.device import keep_freed_memory
 
 from .__main__ import show
 from .measuring import Result, interleaved

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from frame_transformer.separation import pictures
+from frame_transformer.separation import StemBlock, pictures
 from frame_transformer.separation.pictures import SpectrogramPictures
-from frame_transformer.separation.separator import StemBlock
 
 
 def drawn(vocals, instrumental, block=5000):

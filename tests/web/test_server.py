@@ -13,7 +13,8 @@ import pytest
 
 from frame_transformer.audio import AudioWriter
 from frame_transformer.errors import ModelError, OptionError
-from frame_transformer.separation import Separator, separate_file
+from frame_transformer.separation import separate_file
+from frame_transformer.separation.windows import WindowedModel
 from frame_transformer.web import Limits, PageOptions, create_app, jobs, separations
 from tests.web.visitor import Visitor
 
@@ -220,7 +221,7 @@ def test_cancel_while_the_song_is_read_before_the_network_sees_it(client, song, 
         return separate_file(*arguments)
 
     monkeypatch.setattr(separations, "separate_file", cancelled_meanwhile)
-    monkeypatch.setattr(Separator, "window_mask", None)
+    monkeypatch.setattr(WindowedModel, "mask", None)
     assert visitor.separate(address)["state"] == "cancelled"
     assert [path.name for path in stored(client) if path.is_file()] == ["upload"]
 
