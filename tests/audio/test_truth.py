@@ -143,7 +143,7 @@ def test_the_end_of_an_ogg_file_is_missed():
     path = CASES / "tr_t.opus"
     samples, warnings = read(path)
     assert abs(samples.shape[1] / 48_000 - 9) < 0.02
-    assert warnings == [f"{path}: truncated, its end is missing after 9.0 s"]
+    assert warnings == [f"{path}: truncated, an end is missing after 9.0 s"]
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.mka"])

@@ -17,7 +17,7 @@ from av.stream import Disposition
 from ..errors import AudioError
 from .covers import MAX_PIXELS, open_cover
 from .formats import LAYOUTS
-from .ogg import Link, find_links
+from .ogg import find_links
 from .resampling import Resampler
 from .section import Section
 
@@ -38,6 +38,8 @@ CLOCK_RESET = 1.0  # s; time stamps that go back further start anew
 MAX_READ_ERRORS = 10  # without a packet in between
 # Whose length is guessed from the bitrate or the last time stamps.
 GUESSED_LENGTHS = {"aac", "amr", "dts", "loas", "mlp", "mpeg", "mpegts", "ogg", "truehd"}
+# Where the header has the size of the file: first byte, end, what is to be added.
+DECLARED_SIZES = {"avi": (4, 8, 8), "w64": (16, 24, 0), "wav": (4, 8, 8)}
 # What multiplexers write about the file itself: wrong once copied to another file.
 TECHNICAL_TAGS = {
     "encoder",
@@ -141,6 +143,16 @@ def _choose_stream(container: Any, name: str, number: int | None) -> Any:
 
 def _is_picture(stream: Any) -> bool:
     return bool(stream.type == "video" and stream.disposition & Disposition.attached_pic)
+
+
+def _others(container: Any, stream: Any) -> list[Any]:
+    """The streams of sound and picture beside ``stream`` whose start is known."""
+    return [
+        other
+        for other in container.streams
+        if other.type in ("audio", "video") and other.index != stream.index and not _is_picture(other)
+        if other.start_time is not None and other.time_base
+    ]
 
 
 def _read_info(container: Any, stream: Any) -> AudioInfo:
@@ -269,7 +281,7 @@ class AudioReader:
                 return
             seconds = 0.0
             for number, link in enumerate(find_links(file)):
-                part = _Part(self, Section(file, link.start, link.end), link)
+                part = _Part(self, Section(file, link.start, link.end))
                 try:
                     yield from part.rows()
                 except AudioError as error:
@@ -277,15 +289,17 @@ class AudioReader:
                         raise
                     self.warnings.append(f"{error}: a part after {seconds:.1f} s is missing")
                 seconds += part.seconds
+                if not link.complete:
+                    self.warnings.append(f"{self.name}: truncated, an end is missing after {seconds:.1f} s")
 
 
 class _Part:
     """What one container holds: the whole file, or a link of a chained one. ``seconds`` is how far it has been read."""
 
-    def __init__(self, reader: AudioReader, file: Section, link: Link | None = None):
+    def __init__(self, reader: AudioReader, file: Section):
         self.name, self.info, self.warnings = reader.name, reader.info, reader.warnings
         self.fill_gaps = reader.fill_gaps
-        self.file, self.link = file, link
+        self.file = file
         self.seconds = self.silence = 0.0
         self.picture_seconds = 0.0  # how far the other streams go
         self.first_position: int | None = None  # of the sound, in bytes
@@ -295,9 +309,8 @@ class _Part:
         with _open_container(self.file, self.name) as container:
             stream = _choose_stream(container, self.name, self.info.stream)
             self.tick = float(stream.time_base)  # s
-            others = [s for s in container.streams if s.type in ("audio", "video") and not _is_picture(s)]
-            # The time stamp of the first sample, or of the picture where it comes first; None until it is known.
-            self.origin: float | None = (container.start_time or 0) / av.time_base if len(others) > 1 else None
+            self.other_starts = [float(s.start_time * s.time_base) for s in _others(container, stream)]
+            self.origin: float | None = None  # the time stamp of the first sample, or of what starts before it
             first_gap = 0.0
             # Streams may change their format midway (chained or joined files).
             for form, frames in itertools.groupby(self._frames(container, stream), _form_of):
@@ -385,7 +398,7 @@ class _Part:
             return 0.0
         time = frame.pts * self.tick
         if self.origin is None:
-            self.origin = time
+            self.origin = min([time, *self.other_starts])
         gap = time - self.origin - self.seconds
         if gap < -CLOCK_RESET or gap + self.silence > MAX_SILENCE:
             self.origin += gap
@@ -395,9 +408,7 @@ class _Part:
     def _compare_lengths(self, stream: Any) -> None:
         """Warns where less could be read than the file declares; a length guessed from the bitrate is no promise."""
         seconds, declared = max(self.seconds, self.picture_seconds), self._declared_seconds(stream)
-        if self.link is not None and not self.link.complete:
-            self.warnings.append(f"{self.name}: truncated, its end is missing after {seconds:.1f} s")
-        elif declared and seconds < 0.999 * declared - 0.1:
+        if declared and seconds < 0.999 * declared - 0.1:
             reason = f" ({self.read_error})" if self.read_error else ""
             self.warnings.append(f"{self.name}: truncated, {seconds:.1f} s of {declared:.1f} s could be read{reason}")
         elif self.read_error:
@@ -416,9 +427,10 @@ class _Part:
             self.file.seek(max(0, first - 4096))
             before = self.file.read(min(4096, first))
             return duration if re.search(rb"\xff[\xe2-\xff].{2,36}(Xing|Info|VBRI)", before, re.DOTALL) else None
-        if container == "wav":
+        if container in DECLARED_SIZES:
+            start, end, more = DECLARED_SIZES[container]
             self.file.seek(0)
-            declared = int.from_bytes(self.file.read(8)[4:], "little") + 8
+            declared = int.from_bytes(self.file.read(end)[start:], "little") + more
             size = self.file.size
             # Programs that write to a pipe declare sizes near the limit.
             return self.seconds * declared / size if size < declared < 0x7FFF0000 else None
