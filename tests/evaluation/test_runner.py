@@ -108,9 +108,29 @@ def test_failures_do_not_stop_the_others(dataset, separated, tmp_path):
     assert [(score.system, score.song) for score in result.scores] == [
         ("mixture", "One - First"), ("tool", "One - First"), ("mixture", "Two - Second"),
     ]  # fmt: skip
-    assert len(result.errors) == 3
+    assert len(result.errors) == 2
     assert "has no stems of 'Two - Second'" in result.errors[0]
     assert "instrumental.wav: cannot be read as audio" in result.errors[1]
+
+
+def test_a_songs_fault_is_told_once(dataset, separated, tmp_path):
+    songs = tmp_path / "songs"
+    shutil.copytree(dataset, songs)
+    for name, gain in (("One - First", 0.5), ("Two - Second", 0.85)):
+        mixture = sum(make_stems(int(name == "Two - Second"), channels=1).values())
+        write(songs / name / "mixture.wav", gain * mixture)
+    for _ in range(2):  # the second run reads the scores of the first
+        result = frame_transformer.evaluate(
+            songs, [], estimates=[separated], baselines=["mixture", "irm"], metrics=QUICK, output=tmp_path, jobs=1
+        )
+        assert len(result.scores) == 3
+        (error,), (warning,) = result.errors, result.warnings
+        assert error.startswith("One - First: ")
+        assert "6.0 dB quieter" in error
+        assert warning.startswith("Two - Second: ")
+        assert "1.4 dB quieter" in warning
+        assert result.to_dict()["warnings"] == [warning]
+        assert f"- {warning}" in result.markdown()
 
 
 def test_silent_vocals_leave_the_instrumental_scored(tmp_path, noise):

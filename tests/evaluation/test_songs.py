@@ -35,14 +35,15 @@ def test_stem_mp4_with_its_own_mixture(tmp_path):
     time = np.arange(RATE) / RATE
     tones = [0.1 * np.sin(2 * np.pi * f * np.stack((time, time))).astype("f4") for f in (110, 55, 440, 880)]
     path = tmp_path / "A - B.stem.mp4"
-    write_stem_mp4(path, [0.5 * sum(tones), *tones])
+    write_stem_mp4(path, [0.85 * sum(tones), *tones])
     (song,) = find_references([path])
     assert song.name == "A - B"
     assert mixture_of(song).stream == 0
     references = read_references(song)
     total = references.vocals + references.instrumental
     gain = np.vdot(total, references.mixture) / np.vdot(total, total)
-    assert gain == pytest.approx(0.5, abs=0.02)
+    assert gain == pytest.approx(0.85, abs=0.02)
+    assert "1.4 dB quieter" in references.warnings[0]
 
 
 def test_pair_has_the_difference_as_its_other_stem(tmp_path, noise):
@@ -73,6 +74,65 @@ def test_stems_of_different_songs_are_refused(tmp_path, noise):
     write(tmp_path / "song/instrumental.wav", noise(2, 60_000))
     with pytest.raises(DataError, match=r"differ in length \(instrumental 1.4 s, vocals 0.2 s\)"):
         read_references(find_references([tmp_path])[0])
+
+
+def write_song(folder, noise, change):
+    """A song whose mixture is ``change`` of the sum of its stems."""
+    vocals, rest = noise(2, 2 * RATE), noise(2, 2 * RATE + 1)[:, 1:]
+    for stem, sound in (("vocals", vocals), ("instrumental", rest), ("mixture", change(vocals + rest))):
+        write(folder / f"song/{stem}.wav", sound)
+    return find_references([folder])[0]
+
+
+def test_mixture_that_is_the_sum_of_its_stems_needs_no_warning(tmp_path, noise):
+    song = write_song(tmp_path, noise, lambda total: total + 0.05 * noise(2, 2 * RATE))
+    assert read_references(song).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda total: np.pad(total, ((0, 0), (1105, 0)))[:, : 2 * RATE], r"1105 samples late\)"),
+        (lambda total: np.pad(total, ((0, 0), (1105, 0))), r"1105 samples late\)"),
+        (lambda total: total[:, 700:], r"700 samples early\)"),
+        (lambda total: np.pad(total, ((0, 0), (RATE, 0))), r"44100 samples late\)"),
+        (lambda total: 0.5 * total, r"SDR 6.0 dB, 6.0 dB quieter\)"),
+        (lambda total: 2 * np.pad(total, ((0, 0), (1105, 0))), r"1105 samples late, 6.0 dB louder\)"),
+        (lambda total: -total, r"SDR -6.0 dB\)"),
+        (np.zeros_like, r"SDR 0.0 dB\)"),
+    ],
+)
+def test_mixture_far_from_the_sum_of_its_stems_is_refused(tmp_path, noise, change, found):
+    song = write_song(tmp_path, noise, change)
+    with pytest.raises(DataError, match=rf"mixture.wav: the mixture is not the sum of its stems .*{found}; correct it"):
+        read_references(song)
+
+
+def test_mixture_at_another_level_is_warned_of(tmp_path, noise):
+    (warning,) = read_references(write_song(tmp_path, noise, lambda total: 0.8 * total)).warnings
+    assert "mixture.wav: the mixture is not the sum of its stems (SDR 14.0 dB, 1.9 dB quieter)" in warning
+
+
+def test_mixture_a_second_longer_is_warned_of(tmp_path, noise):
+    song = write_song(tmp_path, noise, lambda total: np.pad(total, ((0, 0), (0, RATE))))
+    (warning,) = read_references(song).warnings
+    assert "lengths differ (instrumental 2.0 s, vocals 2.0 s, mixture 3.0 s)" in warning
+
+
+def test_mixture_of_silent_stems(tmp_path, noise):
+    song = write_song(tmp_path, noise, lambda total: total)
+    for stem in ("vocals", "instrumental"):
+        write(tmp_path / f"song/{stem}.wav", np.zeros((2, 2 * RATE), np.float32))
+    with pytest.raises(DataError, match="stems of this mixture are silent"):
+        read_references(song)
+
+
+def test_stem_of_a_pair_that_is_late_is_warned_of(tmp_path, noise):
+    song = write_song(tmp_path, noise, lambda total: np.pad(total, ((0, 0), (1105, 0))))
+    (tmp_path / "song/instrumental.wav").unlink()
+    (song,) = find_references([tmp_path])
+    (warning,) = read_references(song).warnings
+    assert "vocals seems 1105 samples early against the mixture; instrumental" in warning
 
 
 def test_folder_without_stems(tmp_path, noise):

@@ -5,8 +5,8 @@ import pytest
 
 from frame_transformer.data.catalogue import AudioFile, Song
 from frame_transformer.errors import DataError
-from frame_transformer.evaluation.songs import References
-from frame_transformer.evaluation.systems import FolderSystem, find_delay, find_stems
+from frame_transformer.evaluation.songs import References, find_delay
+from frame_transformer.evaluation.systems import FolderSystem, find_stems
 
 from .conftest import write
 

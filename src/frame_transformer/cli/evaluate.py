@@ -62,14 +62,14 @@ def evaluate(
         echo_json(result.to_dict())
     else:
         _print_tables(result)
-    for score in result.scores:
-        for warning in score.warnings:
-            warn(f"warning: {warning}")
+    for warning in result.warnings:
+        warn(f"warning: {warning}")
     for error in result.errors:
         warn(f"error: {error}")
     warn(f"written: {', '.join(str(path) for path in written)}")
     if result.errors:
-        warn(f"error: {len(result.errors)} of {len(result.songs) * len(result.systems)} scores failed")
+        total = len(result.songs) * len(result.systems)
+        warn(f"error: {total - len(result.scores)} of {total} scores failed")
         raise typer.Exit(1)
 
 

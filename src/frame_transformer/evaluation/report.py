@@ -47,6 +47,7 @@ class SongScore:
     ``stems`` has a value for each stem and metric, None where it is not defined (a silent reference). ``frames`` has
     the values, one a second, of which framewise metrics are the medians. ``seconds`` is the length of the song,
     ``separation_seconds`` what the system took for it; for stems read from files that is the time of reading.
+    ``warnings`` are about the system's stems, ``song_warnings`` about the song's own files.
     """
 
     system: str
@@ -56,11 +57,12 @@ class SongScore:
     stems: Scores
     frames: Frames
     warnings: list[str] = field(default_factory=list)
+    song_warnings: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Evaluation:
-    """Scores of systems on songs. ``errors`` has one line for each score that could not be had."""
+    """Scores of systems on songs. ``errors`` has a line for each score, or each song, that could not be had."""
 
     systems: list[str]
     songs: list[str]
@@ -77,6 +79,15 @@ class Evaluation:
         """The scores of one system, in the order of the songs."""
         order = {song: number for number, song in enumerate(self.songs)}
         return sorted((score for score in self.scores if score.system == system), key=lambda score: order[score.song])
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for each; what is wrong with a song is said once, whatever the number of systems."""
+        lines = []
+        for score in self.scores:
+            lines += [f"{score.song}: {line}" for line in score.song_warnings]
+            lines += [f"{score.song}, {score.system}: {line}" for line in score.warnings]
+        return list(dict.fromkeys(lines))
 
     def average(self, system: str, stem: str, metric: str) -> float | None:
         """The median or mean over the songs for which the metric is defined, see `METRICS`; None if there are none."""
@@ -116,6 +127,7 @@ class Evaluation:
                 for system in self.systems
             },
             "scores": [dataclasses.asdict(score) for system in self.systems for score in self.of(system)],
+            "warnings": self.warnings,
             "errors": self.errors,
         }
 
@@ -162,10 +174,9 @@ class Evaluation:
                             values = (format_score(score.stems[stem][metric]) for metric in self.metrics)
                             rows.append([song, system, *values])
             lines += [f"### {stem.capitalize()}", "", *_markdown_table(rows), ""]
-        warnings = [f"- {score.song}, {score.system}: {line}" for score in self.scores for line in score.warnings]
-        for title, entries in (("Warnings", warnings), ("Not scored", [f"- {line}" for line in self.errors])):
+        for title, entries in (("Warnings", self.warnings), ("Not scored", self.errors)):
             if entries:
-                lines += [f"## {title}", "", *entries, ""]
+                lines += [f"## {title}", "", *(f"- {line}" for line in entries), ""]
         return "\n".join(lines)
 
     def boxplot(self) -> bytes:

@@ -27,7 +27,7 @@ from .systems import FolderSystem, MixtureSystem, ModelSystem, OracleSystem, Sys
 
 logger = logging.getLogger(__name__)
 
-SCORE_FORMAT = 1
+SCORE_FORMAT = 2
 BASELINES = ("mixture", "irm", "ibm")
 # The spectrogram of the oracle masks where no model is evaluated: that of the models of this package.
 N_FFT, HOP_LENGTH = 2048, 1024
@@ -86,13 +86,10 @@ def evaluate(
     if progress is not None:
         progress(len(evaluation.scores), total, "")
     finished = len(evaluation.scores)
-    for song, results in _run(tasks, chosen, root, jobs):
-        for result in results:
-            finished += 1
-            if isinstance(result, SongScore):
-                evaluation.scores.append(result)
-            else:
-                evaluation.errors.append(result)
+    for song, attempted, results in _run(tasks, chosen, root, jobs):
+        finished += attempted
+        evaluation.scores += [result for result in results if isinstance(result, SongScore)]
+        evaluation.errors += [result for result in results if isinstance(result, str)]
         if progress is not None:
             progress(finished, total, song.name)
     return evaluation
@@ -186,20 +183,22 @@ def finite_or_none(value: float) -> float | None:
 
 def _run(
     tasks: list[tuple[Song, list[System]]], metrics: tuple[str, ...], root: Path, jobs: int
-) -> Iterator[tuple[Song, list[SongScore | str]]]:
-    """Songs with their results, as they are ready."""
+) -> Iterator[tuple[Song, int, list[SongScore | str]]]:
+    """Songs, the number of their systems and their results, as they are ready."""
     if jobs == 1 or len(tasks) < 2:
         for song, systems in tasks:
-            yield song, _score_song(song, systems, metrics, root)
+            yield song, len(systems), _score_song(song, systems, metrics, root)
         return
     # A forked child would share the locks of this process's threads and could not use CUDA.
     threads = max(1, torch.get_num_threads() // jobs)
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads, logger.getEffectiveLevel()))
     try:
-        running = {pool.submit(_score_song, song, systems, metrics, root): song for song, systems in tasks}
+        running = {
+            pool.submit(_score_song, song, systems, metrics, root): (song, len(systems)) for song, systems in tasks
+        }
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                yield running.pop(future), future.result()
+                yield *running.pop(future), future.result()
     except BrokenProcessPool as error:
         raise OptionError(
             "a process ended before its time, most likely for lack of memory: use fewer jobs; what was scored is kept"
@@ -214,11 +213,14 @@ def _start_worker(threads: int, level: int) -> None:
 
 
 def _score_song(song: Song, systems: list[System], metrics: tuple[str, ...], root: Path) -> list[SongScore | str]:
-    """The score of every system on the song, or one line saying why there is none; scores are kept below ``root``."""
+    """The score of every system on the song, or one line saying why there is none; scores are kept below ``root``.
+
+    Where the song itself cannot be used there is one line in all.
+    """
     try:
         references = read_references(song)
     except Exception as error:
-        return [_one_line(error, song.name)] * len(systems)
+        return [_one_line(error, song.name)]
     needs_bss = any(METRICS[name].framewise for name in metrics)
     bss = BSSEval(np.stack((references.vocals, references.instrumental))) if needs_bss else None
     results: list[SongScore | str] = []
@@ -237,6 +239,7 @@ def _score_song(song: Song, systems: list[System], metrics: tuple[str, ...], roo
                 stems=scores,
                 frames=frames,
                 warnings=stems.warnings,
+                song_warnings=references.warnings,
             )
             _write_score(root, score, version)
             results.append(score)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from ..audio import audio_suffixes
 from ..data.catalogue import ACCOMPANIMENT, AudioFile, Song
@@ -17,7 +16,7 @@ from ..hub import CARDS, card_path
 from ..separation import SeparationOptions, Separator
 from .metrics import SAMPLE_RATE
 from .oracle import Oracle, oracle_vocals
-from .songs import STEMS, References, fit_length, read_at_rate
+from .songs import STEMS, References, find_delay, fit_length, move_earlier, read_at_rate
 
 # What other tools call the two stems, as the whole file name or after the song's (audio-separator writes
 # ``song_(Vocals)_model.wav``, Demucs ``no_vocals.wav``, Spleeter ``accompaniment.wav``).
@@ -29,8 +28,6 @@ OTHER_STEMS = ("guitar", "piano")
 AFTER_SONG = re.compile(
     rf"[_ .-]+\(?({'|'.join(sum(STEM_NAMES.values(), ()) + ACCOMPANIMENT + OTHER_STEMS)})\)?(?:[_ .-].*)?$"
 )
-# Encoders of lossy formats add up to about 0.05 s at the start; what is later than this is no delay of an encoder.
-LONGEST_DELAY = SAMPLE_RATE // 10
 
 
 @dataclass
@@ -153,7 +150,7 @@ class FolderSystem:
                     f"{path}: {abs(difference)} samples {'longer' if difference > 0 else 'shorter'} than the song"
                     + (f", moved by {-delay} samples to fit" if delay else ", fitted at its end")
                 )
-                sound = sound[:, delay:] if delay > 0 else np.pad(sound, ((0, 0), (-delay, 0)))
+                sound = move_earlier(sound, delay)
             total += fit_length(sound, samples)
         return total
 
@@ -162,15 +159,6 @@ def file_version(path: Path) -> list[Any]:
     """What changes when a file does: path, size and time of change."""
     status = path.stat()
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
-
-
-def find_delay(reference: np.ndarray, signal: np.ndarray) -> int:
-    """Samples, at most `LONGEST_DELAY`, by which ``signal`` is late (negative: early), by cross-correlation."""
-    x, y = (torch.from_numpy(sound.mean(axis=0)) for sound in (reference, signal))
-    n_fft = max(len(x), len(y)) + LONGEST_DELAY
-    correlation = torch.fft.irfft(torch.fft.rfft(x, n_fft).conj() * torch.fft.rfft(y, n_fft), n_fft)
-    near = torch.cat((correlation[-LONGEST_DELAY:], correlation[: LONGEST_DELAY + 1]))
-    return int(near.argmax()) - LONGEST_DELAY if near.max() > 0 else 0
 
 
 def find_stems(folder: Path, song: Song) -> dict[str, list[Path]]:
