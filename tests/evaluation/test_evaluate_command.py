@@ -1,9 +1,14 @@
 """The command as a user runs it."""
 
 import json
+import shutil
 from functools import partial
 
 import pytest
+
+from frame_transformer.audio import decode
+
+from .conftest import write
 
 
 @pytest.fixture
@@ -51,6 +56,18 @@ def test_failures_are_listed_at_the_end(run, dataset, tmp_path):
     assert "mixture" in out
     assert "error: test/One - First, empty: empty: has no stems of 'test/One - First'" in err
     assert err.endswith("error: 2 of 4 scores failed\n")
+
+
+def test_a_songs_fault_is_one_line(run, dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "songs")
+    for name, gain in (("One - First", 0.5), ("Two - Second", 0.85)):
+        mixture = tmp_path / "songs" / name / "mixture.wav"
+        write(mixture, gain * decode(mixture, 44_100)[0])
+    code, _, err = run("songs", "--baselines", "mixture,irm", "-e", "songs", "--metrics", "uSDR", "-j", 1)
+    assert code == 1
+    assert err.count("error: One - First: ") == 1
+    assert err.count("warning: Two - Second: ") == 1
+    assert err.endswith("error: 3 of 6 scores failed\n")
 
 
 @pytest.mark.parametrize(
