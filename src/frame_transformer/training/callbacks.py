@@ -115,7 +115,7 @@ class SongValidation(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         # Before a step rather than after one, so that the checkpoint of the last step is written already.
-        if self.schedule.seconds >= self._due:
+        if self._losses and self.schedule.seconds >= self._due:
             self._due = self.schedule.seconds + 60 * self.every_minutes
             self.measure(trainer, pl_module)
 

@@ -82,7 +82,7 @@ class Schedule(Callback):
         self.warmup_steps, self.decay_power, self.final_learning_rate = warmup_steps, decay_power, final_learning_rate
         self.max_seconds = None if max_minutes is None else 60 * max_minutes
         self.seconds = 60 * spent_minutes  # as of the last step; the same in all processes
-        self._spent, self._running_since = self.seconds, 0.0
+        self.spent, self._running_since = self.seconds, 0.0  # the clock of this process
 
     def factor(self, step: int, left: float) -> float:
         """The learning rate over its peak at a step, with this share of the training left."""
@@ -100,14 +100,14 @@ class Schedule(Callback):
 
     def pause(self) -> None:
         """Stops the clock."""
-        self._spent += time.monotonic() - self._running_since
+        self.spent += time.monotonic() - self._running_since
 
     def go_on(self) -> None:
         """Starts the clock."""
         self._running_since = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._spent = self.seconds
+        self.spent = self.seconds
         self.go_on()
         trainer.should_stop = self.left(trainer) == 0
 
@@ -123,7 +123,7 @@ class Schedule(Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             self.pause()
             self.go_on()
-            self.seconds = trainer.strategy.broadcast(self._spent)
+            self.seconds = trainer.strategy.broadcast(self.spent)
             trainer.should_stop = trainer.should_stop or self.left(trainer) == 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

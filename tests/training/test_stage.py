@@ -1,0 +1,218 @@
+"""What a step does: the gain, the average of the weights, spoilt spans, and who teaches whom in the third stage."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from frame_transformer.models import AsymUNetMCTConfig, SignalConfig
+from frame_transformer.models.discriminator import DiscriminatorConfig
+from frame_transformer.training import Adversarial, Corruption, Supervised
+from frame_transformer.training.adversarial import vocal_presence
+from frame_transformer.training.checkpoint import checkpoints
+from frame_transformer.training.pretraining import corrupt
+from frame_transformer.training.run import train
+
+SAMPLES = 31 * 64
+
+
+def network(normalization="song_peak") -> AsymUNetMCTConfig:
+    return AsymUNetMCTConfig(
+        SignalConfig(n_fft=128, hop_length=64, normalization=normalization), widths=(2, 4, 6, 8), attention_maps=(0, 0, 1),
+        heads=2, expansion=1.0, latent_layers=1, latent_expansion=1, positional_embedding=False,
+        restart_latent_residual=False, dropout=0.0,
+    )  # fmt: skip
+
+
+def batch_of(instrumental: torch.Tensor, vocals: torch.Tensor) -> dict:
+    return {"mixture": instrumental + vocals, "instrumental": instrumental, "vocals": vocals}
+
+
+@pytest.fixture
+def batch():
+    torch.manual_seed(0)
+    return batch_of(*(0.1 * torch.randn(2, 16, 2, SAMPLES)))
+
+
+@pytest.fixture
+def third_stage():
+    def make(**options) -> Adversarial:
+        torch.manual_seed(0)
+        sizes = DiscriminatorConfig(widths=(2, 4, 6, 8), attention_maps=(0, 0, 1), heads=2, dropout=0.0)
+        stage = Adversarial(network(), discriminator=sizes, **options)
+        stage.trainer = Trainer()
+        return stage
+
+    return make
+
+
+class Trainer:
+    global_step = 0
+    barebones = False
+
+
+# The gain
+
+
+def test_gain_of_peaks_is_uniform_in_its_range(batch):
+    stage = Supervised(network(), gain=(0.25, 0.5))
+    peaks = torch.cat([stage.read(batch).magnitudes.amax((1, 2, 3)) for _ in range(40)])
+    assert 0.25 <= peaks.min() < 0.26
+    assert 0.49 < peaks.max() <= 0.5
+    assert peaks.mean() == pytest.approx(0.375, abs=0.01)
+    assert stage.eval().read(batch).magnitudes.amax((1, 2, 3)).tolist() == pytest.approx([1] * 16)
+
+
+def test_gain_of_levels_is_uniform_in_decibels(batch):
+    stage = Supervised(network("window_level"), gain=(0.1, 10.0))
+
+    def levels() -> torch.Tensor:
+        return 40 * stage.read(batch).magnitudes.sqrt().mean((1, 2, 3)).log10()
+
+    found = torch.cat([levels() for _ in range(60)])
+    assert -20 <= found.min() < -19
+    assert 19 < found.max() <= 20
+    assert found.mean() == pytest.approx(0, abs=1.5)
+    assert stage.eval() and levels().tolist() == pytest.approx([0] * 16, abs=1e-3)
+
+
+def test_the_spectrogram_leaves_out_the_nyquist_bin_alone():
+    spectrogram = Supervised(network()).spectrogram
+    time = torch.arange(SAMPLES)
+    wave, nyquist = (torch.cos(rate * torch.pi * time).expand(1, 2, -1) for rate in (0.3, 1.0))
+    assert spectrogram(wave).shape == (1, 2, 64, 32)
+    torch.testing.assert_close(spectrogram.inverse(spectrogram(wave), SAMPLES), wave, atol=0.01, rtol=0)
+    inside = spectrogram.inverse(spectrogram(wave + nyquist), SAMPLES) - wave
+    assert inside.square().mean() < 0.3 * nyquist.square().mean()  # what of it leaks into the bins below
+
+
+# The average
+
+
+def test_the_average_lags_behind_the_weights_and_is_what_is_saved(arguments, tmp_path):
+    decay = 0.6
+    options = ("--trainer.max_steps=6", "--save_every=1", "--keep=10", f"--model.average_decay={decay}")
+    train(arguments(tmp_path, *options, "--model.optimizer.lr=0.05"))
+    saved = [torch.load(path, weights_only=True)["state_dict"] for path in checkpoints(tmp_path)[::-1]]
+    name = next(key.removeprefix("model.") for key in saved[0] if key.startswith("model.out."))
+    average = saved[0][f"average.module.{name}"]
+    for steps, state in enumerate(saved[1:], 1):
+        rate = min(decay, (1 + steps) / (10 + steps))
+        average = rate * average + (1 - rate) * state[f"model.{name}"]
+        torch.testing.assert_close(state[f"average.module.{name}"], average)
+    finished = load_file(tmp_path / "model.safetensors")
+    assert torch.equal(finished[name], saved[-1][f"average.module.{name}"])
+    assert not torch.allclose(finished[name], saved[-1][f"model.{name}"])
+
+
+def test_validation_uses_the_average(batch):
+    stage = Supervised(network())
+    with torch.no_grad():
+        for parameter in stage.average.module.parameters():
+            parameter.zero_()
+    magnitudes = stage.read(batch).magnitudes
+    assert stage.train().estimate(magnitudes).std() > 0
+    assert stage.eval().estimate(magnitudes).std() == 0
+
+
+# Pretraining
+
+
+def test_spans_are_silenced_replaced_or_covered_with_noise():
+    torch.manual_seed(0)
+    magnitudes = 1 + torch.rand(8, 2, 64, 200)
+    silent, where = corrupt(magnitudes, Corruption(noise=0.0, swap=0.0))
+    assert 0.25 < where.float().mean() < 0.6
+    where = where.expand_as(magnitudes)
+    assert not silent[where].any()
+    assert torch.equal(silent[~where], magnitudes[~where])
+
+    swapped, where = corrupt(magnitudes, Corruption(noise=0.0, swap=1.0))
+    assert torch.equal(swapped, torch.where(where, magnitudes.roll(1, dims=0), magnitudes))
+
+    noisy, where = corrupt(magnitudes, Corruption(noise=1.0, swap=0.0, noise_level=0.1))
+    added = (noisy - magnitudes)[where.expand_as(magnitudes)]
+    assert added.min() >= 0
+    assert added.square().mean().sqrt() == pytest.approx(0.1, rel=0.02)
+
+    mixed, where = corrupt(magnitudes, Corruption())
+    assert 0.5 < (mixed == 0)[where.expand_as(mixed)].float().mean() < 0.9
+
+
+# The third stage
+
+
+def gradient_of_the_network(stage: Adversarial, batch: dict) -> torch.Tensor:
+    stage.zero_grad()
+    stage.losses(batch)["loss"].backward()
+    return torch.cat([parameter.grad.flatten() for parameter in stage.model.parameters() if parameter.grad is not None])
+
+
+def test_the_discriminator_teaches_the_network_once_it_is_ahead(third_stage, batch):
+    """Without a supervised loss nothing else does: steps against that gradient make it believe more."""
+    ahead = third_stage(accuracy_weight=0.0, discriminator_steps_ahead=1)
+    assert not gradient_of_the_network(ahead, batch).any()
+    stage = third_stage(accuracy_weight=0.0, discriminator_steps_ahead=0, gain=(1.0, 1.0))
+    before = stage.losses(batch)["adversarial"]
+    optimizer = torch.optim.Adam(stage.model.parameters(), 0.01)
+    for _ in range(5):
+        gradient_of_the_network(stage, batch)
+        optimizer.step()
+    assert stage.losses(batch)["adversarial"] < before - 1e-4
+
+
+def test_the_network_does_not_teach_the_discriminator(third_stage, batch):
+    """Its weights see the loss of telling frames apart, and that alone."""
+    stage = third_stage(gain=(1.0, 1.0))
+    before = stage.losses(batch)["discriminator"]
+    optimizer = torch.optim.Adam(stage.discriminator.parameters(), 0.01)
+    for _ in range(5):
+        gradient_of_the_network(stage, batch)
+        optimizer.step()
+    assert stage.losses(batch)["discriminator"] < before - 1e-3
+
+
+def test_no_candidate_is_louder_than_the_mixture(third_stage):
+    """A voice of opposite phase makes the mixture quieter than the music alone."""
+    torch.manual_seed(0)
+    music = 0.1 * torch.randn(2, 2, SAMPLES)
+    stage, seen = third_stage(), []
+    stage.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
+    stage.losses(batch_of(music, -0.7 * music))
+    assert len(seen) == 3
+    for mixture, candidate in seen:
+        assert (candidate <= mixture).all()
+
+
+def test_the_network_runs_once_a_batch(third_stage, batch):
+    stage, calls = third_stage(), []
+    stage.log_dict = lambda *args, **options: None
+    for model in (stage.model, stage.average.module):
+        model.register_forward_hook(lambda *_: calls.append(1))
+    stage.losses(batch)
+    assert len(calls) == 1
+    stage.eval().validation_step(batch, 0)
+    assert len(calls) == 2
+
+
+def test_voice_left_is_what_the_mask_lets_through(third_stage, batch):
+    mask = torch.full_like(third_stage().read(batch).magnitudes, 0.1)
+    assert third_stage().mask_metrics(mask, batch)["residual_vocals_db"] == pytest.approx(-20, abs=1e-3)
+
+
+def test_presence_is_where_the_voice_is():
+    vocals = torch.zeros(1, 2, 64 * 256)
+    vocals[..., 20 * 256 : 40 * 256] = 0.1 * torch.randn(2, 20 * 256)
+    presence = vocal_presence(vocals, vocals + 0.1, 512, 256, -40.0)[0]
+    assert presence.shape == (65,)
+    assert presence[21:40].all()
+    assert not presence[:19].any()
+    assert not presence[42:].any()
+
+
+@pytest.mark.parametrize(("decibels", "expected"), [(-39.0, 1.0), (-41.0, 0.0)])
+def test_presence_threshold(decibels, expected):
+    mixture = torch.ones(1, 2, 8192)
+    assert (vocal_presence(mixture * 10 ** (decibels / 20), mixture, 2048, 1024, -40.0) == expected).all()
+    silence = torch.zeros(1, 2, 8192)
+    assert not vocal_presence(silence, silence, 2048, 1024, -40.0).any()
+    assert not vocal_presence(silence, mixture, 2048, 1024, -40.0).any()
