@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_training_ends_with_its_minutes_and_goes_on_with_more(arguments, tmp_pat
     assert 8 <= spent < 10
     assert saved["global_step"] == len(first)
     assert first[0] == 1
-    assert all(later < earlier for earlier, later in zip(first, first[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(first))
     assert first[-1] == pytest.approx((1 - (spent - 2) / 8) ** 2, abs=0.15)
 
     train(arguments(tmp_path, *options, "--max_minutes=8", "--resume=auto"))

@@ -16,9 +16,9 @@ SAMPLES = 31 * 64
 
 
 def network(normalization="song_peak") -> AsymUNetMCTConfig:
+    signal = SignalConfig(n_fft=128, hop_length=64, normalization=normalization)
     return AsymUNetMCTConfig(
-        SignalConfig(n_fft=128, hop_length=64, normalization=normalization), widths=(2, 4, 6, 8), attention_maps=(0, 0, 1),
-        heads=2, expansion=1.0, latent_layers=1, latent_expansion=1, positional_embedding=False,
+        signal, widths=(2, 4, 6, 8), attention_maps=(0, 0, 1), heads=2, expansion=1.0, latent_layers=1, latent_expansion=1, positional_embedding=False,
         restart_latent_residual=False, dropout=0.0,
     )  # fmt: skip
 
