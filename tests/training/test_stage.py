@@ -13,13 +13,14 @@ from frame_transformer.training.pretraining import corrupt
 from frame_transformer.training.run import train
 
 SAMPLES = 31 * 64
+SIZES = {"widths": (2, 4, 6, 8), "attention_maps": (0, 0, 1), "heads": 2, "expansion": 1.0, "dropout": 0.0}
 
 
 def network(normalization="song_peak") -> AsymUNetMCTConfig:
     signal = SignalConfig(n_fft=128, hop_length=64, normalization=normalization)
     return AsymUNetMCTConfig(
-        signal, widths=(2, 4, 6, 8), attention_maps=(0, 0, 1), heads=2, expansion=1.0, latent_layers=1, latent_expansion=1, positional_embedding=False,
-        restart_latent_residual=False, dropout=0.0,
+        signal, **SIZES, latent_layers=1, latent_expansion=1, positional_embedding=False,
+        restart_latent_residual=False,
     )  # fmt: skip
 
 
@@ -37,8 +38,7 @@ def batch():
 def third_stage():
     def make(**options) -> Adversarial:
         torch.manual_seed(0)
-        sizes = DiscriminatorConfig(widths=(2, 4, 6, 8), attention_maps=(0, 0, 1), heads=2, dropout=0.0)
-        stage = Adversarial(network(), discriminator=sizes, **options)
+        stage = Adversarial(network(), discriminator=DiscriminatorConfig(**SIZES), **options)
         stage.trainer = Trainer()
         return stage
 
