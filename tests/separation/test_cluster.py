@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,10 @@ from frame_transformer.separation import (
     find_songs,
     separate_on_cluster,
 )
+from frame_transformer.separation import cluster as cluster_module
+from frame_transformer.separation.cluster import _Worker
+from frame_transformer.separation.planning import plan_songs
+from frame_transformer.separation.records import LocalFolder
 
 ray = pytest.importorskip("ray")
 OPTIONS = OutputOptions(bit_depth="32f", clip="none")
@@ -114,3 +119,33 @@ def test_songs_of_uris_keep_their_place(song, tmp_path):
     with pytest.raises(OptionError, match="no audio files there"):
         find_remote_songs((tmp_path / "nowhere").as_uri())
     assert "not a location" in find_songs(["gopher://songs/"], find_remote_songs).failures["gopher://songs/"]
+
+
+def test_workers_report_faults_as_lines(tiny_model, song, tmp_path, monkeypatch):
+    (tmp_path / "bad.safetensors").write_text("no model")
+    found = find_songs([song("a.wav", samples=2000)]).songs
+    separation = SeparationOptions((tiny_model,), device="cpu")
+    (planned,) = plan_songs(found, separation, OPTIONS, LocalFolder(tmp_path / "out"))
+    row = {"number": 0, "planned": planned}
+    # Ray would start a worker that raises again and again.
+    broken = _Worker(str(tmp_path / "out"), OPTIONS, SeparationOptions((tmp_path / "bad.safetensors",)), 1, 3)
+    assert "bad.safetensors" in broken(row)["fault"]
+    attempts = []
+
+    def fail(*_):
+        attempts.append(1)
+        raise fault
+
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    worker = _Worker(str(tmp_path / "out"), OPTIONS, separation, 1, 3)
+    monkeypatch.setattr(cluster_module, "separate_file", fail)
+    for fault, count, message in (
+        (MemoryError(), 1, "a.wav: not enough memory; try a smaller --window"),
+        (IndexError("deep"), 1, "a.wav: IndexError: deep"),
+        (OSError("the network is gone"), 3, "a.wav: OSError: the network is gone"),
+    ):
+        attempts.clear()
+        answer = worker(row)
+        assert len(attempts) == count
+        assert message in json.loads(answer["result"])["error"]
+        assert type(fault).__name__ in answer["traceback"]

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..audio import audio_suffixes
-from ..errors import FrameTransformerError, OptionError, explain
+from ..errors import FrameTransformerError, ModelError, OptionError, explain
 from ..files import temporary_folder
 from .batch import ADVICE, FileResult, separate_file, unworked, write_record
 from .options import OutputOptions, SeparationOptions
@@ -137,11 +137,17 @@ class _Worker:
         self.folder = _open_folder(output)
         self.options = options
         self.attempts = attempts
-        self.separator = Separator(separation)
+        self.fault = ""
+        try:
+            self.separator = Separator(separation)
+        except FrameTransformerError as error:  # Ray would start the worker again for ever
+            self.fault = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         planned: PlannedSong = row["planned"]
         source, trace = planned.song.source, ""
+        if self.fault:
+            return {"number": row["number"], "result": "", "traceback": "", "fault": self.fault}
         for attempt in range(1, self.attempts + 1):
             try:
                 result = self._separate(planned)
@@ -157,7 +163,8 @@ class _Worker:
                 if attempt < self.attempts:
                     time.sleep(2**attempt)
         # As JSON in ASCII: Ray's tables hold no names that are not UTF-8.
-        return {"number": row["number"], "result": json.dumps(vars(result), default=str), "traceback": trace}
+        outcome = json.dumps(vars(result), default=str)
+        return {"number": row["number"], "result": outcome, "traceback": trace, "fault": ""}
 
     def _separate(self, planned: PlannedSong) -> FileResult:
         with temporary_folder() as folder:
@@ -201,7 +208,8 @@ def separate_on_cluster(
             its tracks are done by another, without limit.
 
     Raises:
-        OptionError: Ray is not installed, no cluster at the address, or no room for a worker.
+        OptionError: Ray is not installed, no cluster at the address, or no room for a worker. ModelError: the workers
+            cannot load the models.
     """
     try:
         import ray
@@ -251,6 +259,8 @@ def separate_on_cluster(
             num_gpus=1 if gpu else None,
         )
         for row in done.iter_rows():
+            if row["fault"]:
+                raise ModelError(row["fault"])
             job, fields = jobs[row["number"]], json.loads(row["result"])
             if row["traceback"]:
                 logger.info("%s failed\n%s", job.song.source, row["traceback"])
