@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..audio import AudioWriter, VideoWriter, kept_bit_depth, reported
-from ..errors import AudioError, FrameTransformerError, explain
+from ..errors import AudioError, FrameTransformerError, ModelError, OptionError, explain
 from ..files import remove_abandoned, temporary_folder
 from .options import OutputOptions
 from .pictures import SpectrogramPictures, save_picture
@@ -206,11 +206,9 @@ def separate_files(
             with reported(options.folder / RECORDS):
                 write_record(folder, planned, result)
             return result
-        except FrameTransformerError as error:
-            return FileResult(source, error=str(error))
         except Exception as error:  # of a decoder, a picture, the memory: one song's, not the batch's
-            logger.info("%s failed", source, exc_info=True)
-            return FileResult(source, error=explain(error, source, ADVICE))
+            logger.info("%s failed", source, exc_info=not isinstance(error, FrameTransformerError))
+            return FileResult(source, error=one_line(error, source))
         except _StoppedError as stopped:
             raise stopped.__cause__ or stopped from None
 
@@ -227,6 +225,13 @@ def separate_files(
             stop.set()
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
+
+
+def one_line(error: Exception, source: Path | str) -> str:
+    """What went wrong with a song."""
+    if isinstance(error, ModelError | OptionError):
+        return f"{source}: {error}"
+    return str(error) if isinstance(error, FrameTransformerError) else explain(error, source, ADVICE)
 
 
 def unworked(planned: PlannedSong, root: Path) -> FileResult:

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ..audio import audio_suffixes
-from ..errors import FrameTransformerError, ModelError, OptionError, explain
+from ..errors import FrameTransformerError, ModelError, OptionError
 from ..files import temporary_folder
-from .batch import ADVICE, FileResult, separate_file, unworked, write_record
+from .batch import FileResult, one_line, separate_file, unworked, write_record
 from .options import OutputOptions, SeparationOptions
 from .planning import PlannedSong, plan_songs
 from .records import RECORDS, LocalFolder, OutputFolder, Record, parse_record
@@ -152,11 +152,9 @@ class _Worker:
             try:
                 result = self._separate(planned)
                 break
-            except FrameTransformerError as error:
-                result = FileResult(source, error=str(error))
-                break
             except Exception as error:  # one song's surprise must not end the run of the others
-                result, trace = FileResult(source, error=explain(error, source, ADVICE)), traceback.format_exc()
+                result = FileResult(source, error=one_line(error, source))
+                trace = "" if isinstance(error, FrameTransformerError) else traceback.format_exc()
                 # Disks and networks recover.
                 if not isinstance(error, OSError):
                     break

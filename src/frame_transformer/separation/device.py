@@ -10,8 +10,12 @@ import warnings
 import torch
 
 from ..errors import OptionError
+from ..models import SignalConfig
 from .options import DTYPES
 
+# Of memory that a pass takes for every magnitude that the network sees: measured 68 for the default network, 400 and
+# more for the large ones.
+PASS_BYTES = 64
 _checked_process = os.getpid()
 
 
@@ -43,6 +47,26 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == "float16" and device.type == "cpu":
         warnings.warn("float16 is far slower than float32 on a CPU: use float32", stacklevel=3)
     return DTYPES[dtype]
+
+
+def check_window(frames: int, signal: SignalConfig, device: torch.device) -> None:
+    """Refuses a window that no memory here can hold; on a CPU, the system would end the process for it.
+
+    Raises:
+        OptionError: it is such a window. ``frames`` are those of a pass with their context.
+    """
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    elif sys.platform != "win32":
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        return
+    needed = PASS_BYTES * signal.channels * signal.n_fft // 2 * frames
+    if needed > memory:
+        raise OptionError(
+            f"a window of {frames} frames needs more than {needed / 1e9:.0f} GB of memory, there are"
+            f" {memory / 1e9:.0f} GB: make --window or --context smaller"
+        )
 
 
 def check_process() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import ModelError, OptionError
 from ..models import MaskModel, window_level
+from .device import check_window
 from .options import SeparationOptions
 from .residue import clear_residue
 
@@ -53,7 +54,7 @@ class WindowedModel:
         signal: the spectrogram that the model reads. window, context, overlap: in frames.
 
     Raises:
-        OptionError: test-time averaging without context.
+        OptionError: test-time averaging without context, or a window that no memory here can hold.
     """
 
     def __init__(self, model: MaskModel, options: SeparationOptions, device: torch.device, dtype: torch.dtype):
@@ -63,6 +64,7 @@ class WindowedModel:
         self.context = model.config.window.context if options.context is None else options.context
         self.overlap = round(self.window * options.overlap)
         self.options, self.device, self.dtype = options, device, dtype
+        check_window(self.window + 2 * self.context, self.signal, device)
         if options.tta and self.context < 2:
             raise OptionError(
                 "test-time averaging moves the window within its context: it needs a context of 2 or more"
@@ -106,8 +108,8 @@ class WindowedModel:
             if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
                 raise
             raise OptionError(
-                f"windows of {magnitudes.shape[3]} frames, {len(magnitudes)} at once, do not fit into memory: make the"
-                " window or the batch size smaller"
+                f"windows of {magnitudes.shape[3]} frames, {len(magnitudes)} at once, do not fit into memory: make"
+                " --window, --context or --batch-size smaller"
             ) from error
 
     def vocal_masks(self, spectrogram: Spectrogram, peak: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
