@@ -61,17 +61,16 @@ def start_page(tmp_path_factory):
         return address, temporary, process
 
     yield start
-    logs = []
-    for process, temporary, log in running:
+    for process, _, _ in running:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.wait(30)
         process.stdout.close()
-        log.seek(0)
-        logs.append(log.read())
-        log.close()
+    for _, temporary, log in running:
         assert not list(temporary.glob("frame-transformer*"))
-    assert not [log for log in logs if "Traceback" in log]
+        with log:
+            log.seek(0)
+            assert "Traceback" not in (written := log.read()), written
 
 
 COMMAND = "import sys; from frame_transformer.cli import main; sys.argv[0] = 'frame-transformer'; main()"

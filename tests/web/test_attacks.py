@@ -160,46 +160,25 @@ def test_files_of_the_server_cannot_be_named_in_a_request(page, visitor, song):
     visitor.client.post(f"{visitor.address}/leave")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *(
-            "output",
-            "upload",
-            "..",
-            ".",
-            "/",
-            "../../../../tmp/x.wav",
-            "CON",
-            "a" * 900,
-            "\n\r\t",
-            "a\r\nSet-Cookie: b=c",
-        ),
-        *(
-            "-rf",
-            "*",
-            "💥",
-            "\u202efdp.exe",
-            "<script>alert(1)</script>",
-            '"; filename="x',
-            "lock",
-            "%2e%2e%2f",
-            "NUL.wav",
-        ),
-    ],
-)
-def test_odd_names_separate_like_any_other(page, visitor, song, name):
+def test_odd_names_separate_like_any_other(page, visitor, song):
+    names = (
+        *("output", "upload", "..", "/", "../../../../tmp/x.wav", "CON", "a" * 900, "\n\r\t", "a\r\nSet-Cookie: b=c"),
+        *("-rf", "💥", "\u202efdp.exe", "<script>alert(1)</script>", '"; filename="x', "%2e%2e%2f"),
+    )
     before = set(page[1].iterdir())
-    address = visitor.song(song(), name)
-    assert visitor.separate(address)["state"] == "done"
-    answer = visitor.client.get(f"{address}/stems/vocals")
-    assert "set-cookie" not in answer.headers
-    assert answer.headers["content-disposition"].startswith("attachment; filename")
+    path = song(samples=3000)
+    for name in names:
+        address = visitor.song(path, name)
+        assert visitor.separate(address)["state"] == "done"
+        answer = visitor.client.get(f"{address}/stems/vocals")
+        assert "set-cookie" not in answer.headers
+        assert answer.headers["content-disposition"].startswith("attachment; filename")
     archive = zipfile.ZipFile(io.BytesIO(visitor.client.get(f"{visitor.address}/stems.zip").content))
-    for entry in archive.namelist():
-        folder, stem = entry.split("/")
-        assert folder not in ("", ".", "..")
-        assert stem in ("vocals.wav", "instrumental.wav")
+    folders = [entry.split("/")[0] for entry in archive.namelist()]
+    assert len(folders) == 2 * len(names)
+    assert len(set(folders)) == len(names)
+    assert not set(folders) & {"", ".", ".."}
+    assert {entry.count("/") for entry in archive.namelist()} == {1}
     visitor.client.post(f"{visitor.address}/leave")
     assert stored(page) == []
     assert set(page[1].iterdir()) == before
@@ -235,40 +214,29 @@ def test_clients_that_stall_are_dropped(page, visitor):
 
 
 def test_a_download_that_nobody_reads_is_dropped(page, visitor, song):
-    address = visitor.song(song(samples=3_000_000))
-    assert visitor.separate(address)["state"] == "done"
+    address = visitor.song(song(samples=600_000))
+    assert visitor.separate(address, format="wav 32f")["state"] == "done"
+    files = stored(page)
     with half_request(page, visitor, "GET", f"{visitor.address}/stems.zip", receive_buffer=4096) as connection:
         time.sleep(3 * STALLED_SECONDS)
         received = 0
         with contextlib.suppress(ConnectionError):
             while piece := connection.recv(1 << 20):
                 received += len(piece)
-    assert received < 20_000_000  # of 24 MB
-    files = len(stored(page))
-    assert files == 1 + 2 + 3 + 4  # the upload, stems, tracks, pictures; no zip
+    assert received < len(visitor.client.get(f"{visitor.address}/stems.zip").content)
+    assert stored(page) == files  # no half zip among them
     visitor.client.post(f"{visitor.address}/leave")
 
 
-@pytest.mark.parametrize(
-    "host",
-    [
-        "evil.example",
-        "evil.example:7860",
-        "127.0.0.1.evil.example",
-        "localhost.evil.example",
-        "192.168.0.1",
-        "",
-        "[",
-        "a b",
-    ],
-)
-def test_a_strangers_name_for_this_machine_gets_nothing(page, visitor, host):
+def test_a_strangers_name_for_this_machine_gets_nothing(page, visitor):
     """DNS rebinding: the page of a stranger whose name was pointed at this machine is of the same origin as ours."""
-    for method, path in [*routes(page), ("GET", "/"), ("GET", "/page.js"), ("GET", "/openapi.json")]:
-        target = path.format(visit=visitor.id, song="x", track="x", stem="x")
-        status, _, body = raw(page, method, target, {"Host": host})
-        assert status in (400, 421), (method, target, status)
-        assert visitor.id.encode() not in body
+    strangers = ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1")
+    for host in (*strangers, "", "[", "a b", "127.0.0.1@evil.example"):
+        for method, path in [*routes(page), ("GET", "/"), ("GET", "/page.js"), ("GET", "/openapi.json")]:
+            target = path.format(visit=visitor.id, song="x", track="x", stem="x")
+            status, _, body = raw(page, method, target, {"Host": host, "Cookie": cookie(visitor)})
+            assert status in (400, 421), (host, method, target, status)
+            assert visitor.id.encode() not in body
     for own in ("localhost", "LOCALHOST:1", "[::1]:80", "127.0.0.1"):
         assert raw(page, "GET", "/", {"Host": own})[0] == 200
 
@@ -376,8 +344,8 @@ def test_twenty_visitors_at_once_each_get_their_own(page, noise, tmp_path):
 
 def test_downloads_while_songs_are_deleted(page, visitor, song):
     codes = set()
-    for _ in range(5):
-        address = visitor.song(song(samples=400_000))
+    for _ in range(3):
+        address = visitor.song(song(samples=100_000))
         assert visitor.separate(address)["state"] == "done"
         size = len(visitor.client.get(f"{address}/stems/vocals").content)
         go = threading.Barrier(9)
@@ -418,7 +386,7 @@ def test_requests_that_make_no_sense_get_an_answer(page, visitor, song):
         b'{"stream": -1}',
     ):
         headers = {"Cookie": cookie(visitor), "Content-Type": "application/json"}
-        assert raw(page, "POST", f"{address}/separation", headers, body)[0] == 422, body
+        assert raw(page, "POST", f"{address}/separation", headers, body)[0] in (400, 422), body
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}
     assert raw(page, "GET", "/", upgrade)[0] in (200, 400, 426)
     assert raw(page, "POST", f"{visitor.address}/songs?name=", {"Cookie": cookie(visitor)})[0] == 422
@@ -452,9 +420,9 @@ def test_the_end_in_the_middle_of_everything(start_page, tiny_file, song, number
     page = start_page(COMMAND, "web", "-n", tiny_file, "--port", 0)
     with httpx.Client(base_url=page[0], timeout=120) as client:
         visitor = Visitor(client)
-        done = visitor.song(song("done.wav", samples=800_000))
-        assert visitor.separate(done)["state"] == "done"
-        long = visitor.song(song("long.wav", samples=20_000_000, rate=44_100))
+        done = visitor.song(song("done.wav", samples=400_000))
+        assert visitor.separate(done, format="wav 32f")["state"] == "done"
+        long = visitor.song(song("long.wav", samples=5_000_000))
         assert visitor.begin(long, tta=True).status_code == 202
         wait_for(lambda: client.get(f"{long}/separation").json()["stage"] in ("reading the song", "separating"))
         upload = half_upload(page, visitor)
