@@ -7,6 +7,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .limits import Limits, network
 
+GRACE_SECONDS = 1.0  # for what is under way when the server ends
 MIN_BYTES = 10_000  # that a request which is not complete brings in the time of a stall
 
 
@@ -64,5 +65,10 @@ def protocol(limits: Limits, proxy: str | None) -> type[asyncio.Protocol]:
             if self._blocked is not None:
                 self._blocked.cancel()
             super().resume_writing()
+
+        def shutdown(self) -> None:
+            super().shutdown()
+            # Uvicorn would cancel a long upload or download in the end, with a traceback.
+            self.loop.call_later(GRACE_SECONDS, self.transport.abort)
 
     return Connection

@@ -26,7 +26,7 @@ from starlette.types import Message, Receive, Scope, Send
 from ..audio import AudioInfo
 from ..errors import FrameTransformerError, OptionError
 from .archive import stream_zip
-from .connections import protocol
+from .connections import GRACE_SECONDS, protocol
 from .guard import Guard, error_response
 from .jobs import FAILED, Job, JobQueue
 from .limits import Limits, RefusedError, Throttle, network
@@ -443,6 +443,6 @@ def serve(options: PageOptions, host: str, port: int, opened: Callable[[str], No
             server_header=False,
             proxy_headers=proxy is not None,
             forwarded_allow_ips=proxy,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=round(5 * GRACE_SECONDS),
         )
         uvicorn.Server(config).run(sockets=[listening])
