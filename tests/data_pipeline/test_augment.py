@@ -103,6 +103,8 @@ def test_distortion_adds_harmonics():
         bin_number = round(1000 * number * SAMPLES / RATE)
         return float(spectrum[bin_number - 3 : bin_number + 4].max() / spectrum.max())
 
+    for y in (odd, both):
+        assert float(y.mean(dim=2).abs().max()) < 1e-4
     assert harmonic(x, 3) < 1e-3
     assert harmonic(odd, 3) > 0.02
     assert harmonic(odd, 2) < 1e-3 < 0.02 < harmonic(both, 2)

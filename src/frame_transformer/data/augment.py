@@ -212,10 +212,15 @@ def echo(x: Tensor, tempo: Tensor, feedback: Tensor, wet: Tensor, noise: Noise) 
 
 
 def distortion(x: Tensor, drive: Tensor, bias: Tensor, noise: Noise) -> Tensor:
-    """Soft clipping by tanh, ``drive`` dB above the crop's RMS; ``bias`` (0 to 1) adds even harmonics."""
+    """Soft clipping by tanh, ``drive`` dB above the crop's RMS; ``bias`` (0 to 1) adds even harmonics.
+
+    What is below hearing, which a bias makes of every swell, is taken out again as by the capacitors of an amplifier.
+    """
     scaled = x / rms(x).clamp_min(1e-8) * amplitude(drive)[:, None, None] / 4
     offset = bias[:, None, None]
-    return keep_level(torch.tanh(scaled + offset) - torch.tanh(offset), x)
+    clipped = torch.tanh(scaled + offset) - torch.tanh(offset)
+    audible = (_frequencies(x, x.shape[-1]) / 20).clamp_max(1).square()
+    return keep_level(_filtered(clipped, audible.expand(len(x), -1)), x)
 
 
 def dynamics(x: Tensor, exponent: Tensor, noise: Noise) -> Tensor:
