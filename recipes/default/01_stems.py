@@ -1,7 +1,7 @@
 """Step 1: real songs whose stems are known, for training and for validation.
 
 Takes the album "Everything is Free" by Software-Entwicklungskit (CC0, public repository
-github ichbinsoftware/everythingisfree): one folder a song, files named ``<song>_Stem_<name>.m4a``. The stems whose
+github ichbinsoftware/everythingisremixed): one folder a song, files named ``<song>_Stem_<name>.m4a``. The stems whose
 name holds VOX are voice. Writes for every song
 
     stems/<song>/{mixture,vocals,instrumental}.flac
@@ -40,6 +40,9 @@ def song_parts(folder: Path) -> dict[str, np.ndarray]:
     """Sums a song's stems into its groups; every group is padded to the length of the longest stem."""
     parts: dict[str, np.ndarray] = {}
     for path in sorted(folder.glob("*_Stem_*")):
+        # The album has every stem twice; the smaller one, for telephones, stands in where the other is missing.
+        if path.stem.endswith("_mobile") and path.with_stem(path.stem.removesuffix("_mobile")).exists():
+            continue
         stem = decode(path)
         name = part_of(path.stem.split("_Stem_")[1])
         if name not in parts:
