@@ -34,7 +34,7 @@ TAKE_SECONDS = 75
 BLOCK = SAMPLE_RATE // 20
 QUIET_DB = -42  # below the loudest twentieth of a second of a file: a pause
 LONGEST_PAUSE = 0.5  # seconds that are kept of a pause
-# The separator takes many a lead, piano or synthesizer for a voice: what its authors call instrumental may sound more so.
+# The separator takes many a lead, piano or synthesizer for a voice, so what is called instrumental gets more room.
 LOUDEST_VOICE_DB = {"no": -8.0, "unknown": -20.0}
 NEVER_SUNG = ("piano", "DS-10")  # styles in which whatever it hears is an instrument
 STYLES_PEOPLE_SING_TO = ("pop", "rock", "hip-hop", "lo-fi", "house", "disco", "funk", "blues", "folk", "metal", "punk")
