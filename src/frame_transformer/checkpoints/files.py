@@ -5,7 +5,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 from ..errors import ModelError
 from ..files import whole
 from ..models import FAMILIES, MaskModel, MaskModelConfig, create_model, family_of
+
+MAX_CONFIG_LENGTH = 100_000
 
 
 def save_model(
@@ -41,26 +43,57 @@ def save_model(
 def load_safetensors(path: Path) -> MaskModel:
     """A model in eval mode from a file that :func:`save_model` wrote.
 
+    Configuration and shapes are checked before any weight is read.
+
     Raises:
         ModelError: the file is no such model.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
-    try:
-        config = read_config(metadata)
-        with torch.device("meta"):
-            model = create_model(config)
-        model.load_state_dict(state, assign=True)
+            model = empty_model(read_config(file.metadata() or {}))
+            expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            if wrong := sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)):
+                raise ModelError(f"weights and configuration do not fit: {shorten(wrong)}")
+            fill_model(model, {key: file.get_tensor(key) for key in expected})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{path}: weights and configuration do not fit: {str(error).splitlines()[0]}") from error
-    model.requires_grad_(False).eval()
+    except Exception as error:  # safetensors raises more than it declares where headers or types are strange
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
     return model
+
+
+def empty_model(config: MaskModelConfig) -> MaskModel:
+    """A model without memory for its weights.
+
+    Raises:
+        ModelError: its sizes do not go together.
+    """
+    try:
+        with torch.device("meta"):
+            return create_model(config)
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"its configuration is not valid: {error}") from error
+
+
+def fill_model(model: MaskModel, weights: Mapping[str, torch.Tensor]) -> None:
+    """Gives an empty model its weights, whose names and shapes are right, as float32, and sets it to eval mode.
+
+    Raises:
+        ModelError: weights are no floating-point numbers, or not finite.
+    """
+    state = {}
+    for key, value in weights.items():
+        state[key] = value.float()
+        if not value.is_floating_point() or not state[key].isfinite().all():
+            raise ModelError(f"the weights {key!r} are not finite floating-point numbers")
+    model.load_state_dict(state, assign=True)
+    model.requires_grad_(False).eval()
+
+
+def shorten(keys: Sequence[str]) -> str:
+    """A list of keys for a message: the first few, each cut where it is long."""
+    return ", ".join(key[:80] for key in keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
 
 
 def write_config(config: MaskModelConfig) -> dict[str, str]:
@@ -78,6 +111,8 @@ def read_config(metadata: Mapping[str, str]) -> MaskModelConfig:
     if family not in FAMILIES or "config" not in metadata:
         raise ModelError("not a model of frame_transformer: its metadata names no family and configuration")
     try:
+        if len(metadata["config"]) > MAX_CONFIG_LENGTH:
+            raise ValueError("it is too long")
         fields = json.loads(metadata["config"])
     except (ValueError, RecursionError) as error:
         raise ModelError(f"its configuration is not JSON: {error}") from error
@@ -97,7 +132,7 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
         types_by_name = typing.get_type_hints(kind)
         unknown = value.keys() - types_by_name.keys()
         if unknown:
-            raise ModelError(f"its configuration has the unknown field {min(unknown)!r}")
+            raise ModelError(f"its configuration has the unknown field {min(unknown)[:80]!r}")
         fields = {key: _from_json(types_by_name[key], item, key) for key, item in value.items()}
         return typing.cast(Any, kind)(**fields)
     if origin is tuple and isinstance(value, list):
@@ -112,6 +147,6 @@ def _from_json(kind: Any, value: Any, name: str) -> Any:
                 continue
     if (origin is typing.Literal and value in arguments) or type(value) is kind:
         return value
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 1 << 53:
         return float(value)
-    raise ModelError(f"its configuration is not valid: {name} cannot be {json.dumps(value)[:60]}")
+    raise ModelError(f"its configuration is not valid: {name} cannot be {json.dumps(value)[:80]}")

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from ..errors import ModelError, OptionError
 from ..files import whole
 from ..layers import ConvolutionalEmbedding
-from ..models import MaskModel, MaskModelConfig, family_of
+from ..models import MaskModel, MaskModelConfig, SignalConfig, family_of
 from .files import read_config, write_config
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
@@ -34,8 +35,6 @@ INSTALL = "pip install 'frame-transformer[export]'"
 class OnnxModel(MaskModel):
     """A model of :func:`export_model` run by ONNX Runtime on the CPU, in place of a PyTorch one.
 
-    Shapes: (batch, in_channels, n_fft / 2, time) → the same, as of the model that was exported.
-
     Raises:
         ModelError: ONNX Runtime is not installed, or the file is no model that :func:`export_model` wrote.
     """
@@ -47,21 +46,44 @@ class OnnxModel(MaskModel):
             raise ModelError(f"{path}: ONNX Runtime is not installed: {INSTALL}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # what goes wrong is raised, too
         try:
             session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime names no public base for what broken files raise
             raise ModelError(f"{path}: not an ONNX model that can be read: {str(error).splitlines()[0]}") from error
         try:
             config = read_config(session.get_modelmeta().custom_metadata_map)
+            _check_ends(session, config.signal)
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
         super().__init__(config)
+        self.path = path
         self._session = session
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, magnitudes: Tensor) -> Tensor:
+        """As of the model that was exported; a ModelError where the graph computes something else than logits."""
+        self.check_shape(magnitudes)
         # The graph takes one example: only the number of frames is free in it.
-        outputs = [self._session.run(None, {"magnitudes": example.numpy()})[0] for example in x.float().split(1)]
-        return torch.from_numpy(np.concatenate(outputs))
+        examples = magnitudes.float().split(1)
+        try:
+            outputs = [self._session.run(["logits"], {"magnitudes": example.numpy()})[0] for example in examples]
+        except Exception as error:  # as above
+            raise ModelError(f"{self.path}: cannot be computed: {str(error).splitlines()[0]}") from error
+        logits = torch.from_numpy(np.concatenate(outputs))
+        if logits.shape != magnitudes.shape or not logits.isfinite().all():
+            raise ModelError(f"{self.path}: its outputs are no logits of a mask of the magnitudes")
+        return logits
+
+
+def _check_ends(session: Any, signal: SignalConfig) -> None:
+    """Raises ModelError where inputs or outputs of a graph are not as :func:`export_model` writes them."""
+    shape = [1, signal.channels, signal.features]
+    for name, values in (("magnitudes", session.get_inputs()), ("logits", session.get_outputs())):
+        found = [(value.name, value.type, value.shape[:3], len(value.shape)) for value in values]
+        if found != [(name, "tensor(float)", shape, 4)] or isinstance(values[0].shape[3], int):
+            raise ModelError(
+                f"its graph does not take magnitudes and return logits of (1, {shape[1]}, {shape[2]}, frames)"
+            )
 
 
 def export_model(model: MaskModel, path: str | os.PathLike[str], file_format: str = "onnx") -> float:
@@ -69,7 +91,7 @@ def export_model(model: MaskModel, path: str | os.PathLike[str], file_format: st
 
     Args:
         file_format: ``"onnx"``, or ``"torch"`` for a ``torch.export`` program (.pt2). Both take ``magnitudes``,
-            float32 (1, in_channels, n_fft / 2, frames), any number of frames, and return ``logits`` of the same shape;
+            float32 (1, channels, n_fft / 2, frames), any number of frames, and return ``logits`` of the same shape;
             a torch program of a model with a positional embedding takes 257 frames or more.
 
     Returns:

@@ -3,7 +3,10 @@
 import functools
 import os
 import re
+import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +21,11 @@ from ..models import (
     V1Config,
     V2bConfig,
     V3Config,
-    create_model,
 )
+from .files import empty_model, fill_model, shorten
 
 UNUSED = "unused"
+MAX_KEYS = 10_000
 
 # The original's names of modules and ours, one table a family; {n} is a number. The first row that begins a key counts,
 # in either direction. Buffers of the original hold position tables, which are made again where they are needed.
@@ -246,11 +250,6 @@ _FAMILIES: tuple[tuple[str, Callable[[_Shapes], MaskModelConfig]], ...] = (
 )
 
 
-def _listed(keys: set[str]) -> str:
-    names = sorted(keys)
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
 def import_state_dict(mapping: Mapping[str, Any]) -> MaskModel:
     """Builds the model that a state dict of the original research code was saved from.
 
@@ -263,26 +262,20 @@ def import_state_dict(mapping: Mapping[str, Any]) -> MaskModel:
     Raises:
         ModelError: the mapping is of no known family, or keys are missing, unexpected or of another shape.
     """
-    tensors: dict[str, Tensor] = {}
-    for key, value in mapping.items():
-        if not isinstance(value, Tensor):
-            raise ModelError(f"not a state dict: key {key!r} holds a {type(value).__name__}, not a tensor")
-        tensors[key.removeprefix("module.")] = value
+    tensors = _checked(mapping)
     shapes = _Shapes({key: tuple(value.shape) for key, value in tensors.items()})
     read_config = next((read for marker, read in _FAMILIES if marker in shapes), None)
     if read_config is None:
         markers = ", ".join(marker for marker, _ in _FAMILIES)
         raise ModelError(
             "not a checkpoint of a known family: it misses the keys that tell the families apart "
-            f"({markers}) and holds the unexpected keys {_listed(set(tensors)) or '(none)'}"
+            f"({markers}) and holds the unexpected keys {shorten(sorted(tensors)) or '(none)'}"
         )
     try:
         config = read_config(shapes)
-        with torch.device("meta"):
-            model = create_model(config)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, ArithmeticError) as error:
         raise ModelError(f"checkpoint with inconsistent shapes: {error}") from error
-
+    model = empty_model(config)
     own = model.state_dict()
     state: dict[str, Tensor] = {}
     unexpected = set()
@@ -295,14 +288,40 @@ def import_state_dict(mapping: Mapping[str, Any]) -> MaskModel:
             value = value[:, :, None, None] if source == "out" and value.ndim == 2 else value
             if value.shape != own[name].shape:
                 raise ModelError(f"key {source!r} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}")
-            state[name] = value.detach().to("cpu", torch.float32)
+            state[name] = value.detach().clone()
     missing = {original_key(key, type(config)) or key for key in own.keys() - state.keys()}
     if missing or unexpected:
-        found = [f"{what} keys {_listed(k)}" for what, k in (("missing", missing), ("unexpected", unexpected)) if k]
+        found = [
+            f"{what} keys {shorten(sorted(k))}" for what, k in (("missing", missing), ("unexpected", unexpected)) if k
+        ]
         raise ModelError(f"not a complete checkpoint of family {type(model).__name__}: {'; '.join(found)}")
-    model.load_state_dict(state, assign=True)
-    model.requires_grad_(False).eval()
+    fill_model(model, state)
     return model
+
+
+def _checked(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict by their names without prefix.
+
+    Raises:
+        ModelError: keys are no names, values no plain tensors, or tensors take more memory than what they are views of.
+    """
+    if len(mapping) > MAX_KEYS:
+        raise ModelError(f"not a state dict of a known family: it has {len(mapping)} keys")
+    tensors: dict[str, Tensor] = {}
+    for key, value in mapping.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise ModelError(f"not a state dict: key {key!r:.80} holds a {type(value).__name__}, not a tensor")
+        plain = (
+            value.layout is torch.strided and value.device.type == "cpu" and not (value.is_nested or value.is_quantized)
+        )
+        if not plain or not value.is_floating_point():
+            raise ModelError(f"not a state dict: key {key!r:.80} is no plain floating-point tensor")
+        tensors[key.removeprefix("module.")] = value
+    stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
+    # Weights may be tied, but not repeat a few numbers into more than there is memory.
+    if sum(value.nbytes for value in tensors.values()) > 2 * sum(stored.values()):
+        raise ModelError("not a state dict: its tensors are larger than what it stores")
+    return tensors
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> MaskModel:
@@ -311,10 +330,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> MaskModel:
     Raises:
         ModelError: the file is no such checkpoint.
     """
+    path = Path(path)
     try:
-        mapping = torch.load(path, map_location="cpu", weights_only=True)
+        archive = zipfile.is_zipfile(path)
+        if archive:
+            _check_archive(path)
+        # Mapped, so that shapes are known before weights are read; the format before PyTorch 1.6 cannot be.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of deprecated types and protocols, which the user cannot change
+            mapping = torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=archive)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ModelError:
+        raise
     except Exception as error:  # torch.load names no common base for what broken pickles raise
         raise ModelError(f"{path}: not a checkpoint that can be read safely (torch.load with weights_only)") from error
     if not isinstance(mapping, dict):
@@ -323,3 +351,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> MaskModel:
         return import_state_dict(mapping)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Checks that a zip archive holds no more than its size, as PyTorch compresses nothing.
+
+    Raises:
+        ModelError: it holds more.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise ModelError(f"{path}: not a checkpoint of PyTorch: {unpacked} bytes are packed into a smaller file")

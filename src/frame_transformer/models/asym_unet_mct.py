@@ -45,15 +45,17 @@ class LevelSizes:
 
     def hidden(self, features: int) -> int:
         """Hidden width of the feed-forward at a level of so many bins."""
-        return self.expansion if isinstance(self.expansion, int) else round(self.expansion * features)
+        return self.expansion if isinstance(self.expansion, int) else max(1, round(self.expansion * features))
 
     def check_levels(self, features: int) -> None:
         """Raises ModelError where sizes are out of range or levels cannot be made from so many bins."""
         check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
-        check_ranges(self, latent_layers=(0, 256), latent_expansion=(1, 1024), dropout=(0, 1))
+        check_ranges(self, latent_layers=(0, 64), latent_expansion=(1, 1024), dropout=(0, 1))
         check_levels(self.widths, features)
         if len(self.maps) != len(self.widths):
-            raise ModelError(f"attention_maps needs {len(self.widths) - 1} numbers, got {self.attention_maps}")
+            raise ModelError(
+                f"attention_maps needs {len(self.widths) - 1} numbers, got {str(self.attention_maps)[:80]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,12 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, band_channels=(1, 4096))
-        if any(patch < 1 or bins < patch or bins % patch for bins, patch in self.bands):
-            raise ModelError(f"bands must be cut into patches without a remainder, got {self.bands}")
-        if self.bands and sum(bins for bins, _ in self.bands) != self.signal.features:
-            raise ModelError(f"bands must add up to {self.signal.features} bins, got {self.bands}")
+        whole = all(patch >= 1 and bins >= patch and bins % patch == 0 for bins, patch in self.bands)
+        if not whole or sum(bins for bins, _ in self.bands) not in (0, self.signal.features) or len(self.bands) > 64:
+            raise ModelError(
+                f"bands must be cut into patches without a remainder, add up to {self.signal.features} bins, and be no "
+                f"more than 64, got {str(self.bands)[:80]}"
+            )
         self.check_levels(self.positions)
 
     @property

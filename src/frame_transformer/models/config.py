@@ -20,7 +20,7 @@ def check_ranges(config: object, **limits: tuple[float, float]) -> None:
         value = getattr(config, name)
         for number in value if isinstance(value, tuple) else (value,):
             if not lowest <= number <= highest:
-                raise ModelError(f"{name} must be between {lowest} and {highest}, got {value}")
+                raise ModelError(f"{name} must be between {lowest} and {highest}, got {str(value)[:80]}")
 
 
 def check_levels(widths: tuple[int, ...], features: int) -> None:

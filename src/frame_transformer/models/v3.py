@@ -28,7 +28,7 @@ class V3Config(MaskModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, channels=(1, 256), heads=(1, 1024), expansion=(1, 1024), layers=(0, 256))
+        check_ranges(self, channels=(1, 256), heads=(1, 1024), expansion=(1, 1024), layers=(0, 64))
 
 
 class V3(MaskModel):

@@ -54,12 +54,15 @@ class WindowedModel:
         signal: the spectrogram that the model reads. window, context, overlap: in frames.
 
     Raises:
+        ModelError: the model is not for two channels.
         OptionError: test-time averaging without context, or a window that no memory here can hold.
     """
 
     def __init__(self, model: MaskModel, options: SeparationOptions, device: torch.device, dtype: torch.dtype):
         self.model = model.to(device).eval()
         self.signal = model.config.signal
+        if self.signal.channels != 2:
+            raise ModelError(f"{options.model_name}: the model is for {self.signal.channels} channels instead of 2")
         self.window = options.window or model.config.window.frames
         self.context = model.config.window.context if options.context is None else options.context
         self.overlap = round(self.window * options.overlap)
