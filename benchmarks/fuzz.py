@@ -31,7 +31,7 @@ from PIL import Image
 
 from frame_transformer.audio import FORMATS, AudioReader, AudioWriter, VideoWriter, decode
 from frame_transformer.errors import FrameTransformerError
-from frame_transformer.models import V1Config, create_model
+from frame_transformer.models import SignalConfig, V1Config, WindowConfig, create_model
 from frame_transformer.separation import OutputOptions, SeparationOptions, Separator
 from frame_transformer.separation.batch import separate_file
 
@@ -203,7 +203,8 @@ def separate_case(source: Path, output: Path, rng: random.Random) -> None:
 def _separator() -> Separator:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    config = V1Config(channels=1, n_fft=512, hop_length=256, heads=2, expansion=1, window=40, context=20)
+    signal, window = SignalConfig(n_fft=512, hop_length=256), WindowConfig(40, 20)
+    config = V1Config(signal, window, widths=(1, 2, 4, 6, 8, 10), heads=2, expansion=1)
     return Separator(SeparationOptions(models=(create_model(config).eval(),), device="cpu"))
 
 
@@ -214,7 +215,8 @@ def _check(block: np.ndarray, channels: int | None = None) -> None:
         raise BrokenPromiseError("samples that are no numbers")
 
 
-WORKS: dict[str, Callable[[Path, Path, random.Random], None]] = {"encode": encode_case, "separate": separate_case}
+Work = Callable[[Path, Path, random.Random], None]  # of a source, a folder for the outputs, and what to draw from
+WORKS: dict[str, Work] = {"encode": encode_case, "separate": separate_case}
 
 
 @dataclass
@@ -231,13 +233,13 @@ class Outcome:
         return self.kind not in ("read", "refused")
 
 
-def _work(name: str, source: Path, output: Path, seed: str, pipe: Connection) -> None:
+def _work(work: Work, source: Path, output: Path, seed: str, pipe: Connection) -> None:
     # Beyond the figure that counts, so that it can be measured; far beyond it an allocation fails.
     resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
     outcome = Outcome("read")
     try:
-        WORKS[name](source, output, random.Random(seed))
+        work(source, output, random.Random(seed))
     except FrameTransformerError as error:
         outcome = Outcome("refused", str(error))
         if "\n" in str(error):
@@ -253,8 +255,8 @@ def _work(name: str, source: Path, output: Path, seed: str, pipe: Connection) ->
     pipe.send(outcome)
 
 
-def run_case(work: str, data: bytes, seed: str) -> Outcome:
-    """Does ``work`` on a file in a process of its own."""
+def run_case(work: Work, data: bytes, seed: str) -> Outcome:
+    """Does ``work``, a function of a module, on a file in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "input", Path(folder) / "output"
@@ -297,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
         data = sources[name]
         if number >= len(names):
             data = mutate(data, others, random.Random(case))
-        outcome = run_case(options.work, data, case)
+        outcome = run_case(WORKS[options.work], data, case)
         if number < len(names) and outcome.kind == "refused":
             outcome.kind = "refused though whole"
         return case, data, outcome
