@@ -39,3 +39,7 @@ def explain(error: Exception, subject: object, smaller: str) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in reason:
         return f"{subject}: not enough memory; try {smaller}"
     return f"{subject}: {type(error).__name__}: {reason[:200] or 'no reason given'} (-v shows where)"
+
+
+class FrameTransformerWarning(UserWarning):
+    """Options that work and are probably not meant; the command prints it in one line."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frame_transformer import Separator
-from frame_transformer.errors import AudioError, ModelError, OptionError
+from frame_transformer.errors import ModelError, OptionError
 from frame_transformer.models import SignalConfig, V1Config, create_model
 from frame_transformer.separation.arrays import ARRAY_BLOCK
 from frame_transformer.separation.ensembles import join
@@ -181,6 +181,7 @@ def test_averaging_keeps_lengths_and_sums(tiny_model, noise):
     assert np.abs(stems.vocals + stems.instrumental - x).max() <= 1e-4
 
 
+@pytest.mark.filterwarnings("ignore:float16 is far slower")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.1), ("float16", 0.015)])
 def test_half_precision_is_close_and_masks_stay_float32(tiny_model, dtype, tolerance):
     # Over twelve random networks of this size the largest differences were 0.073 and 0.010.
@@ -217,14 +218,6 @@ def test_cancelling_from_the_callback(tiny_model, noise):
 def test_options_out_of_range(tiny_model, options):
     with pytest.raises(OptionError):
         Separator(tiny_model, **options)
-
-
-def test_bad_arrays(tiny_model):
-    separator = Separator(tiny_model)
-    with pytest.raises(AudioError, match="NaN"):
-        separator.separate(np.full((2, 100), np.nan, np.float32))
-    with pytest.raises(AudioError, match="expected"):
-        separator.separate(np.zeros(100, np.float32))
 
 
 MEMORY = """

@@ -1,5 +1,6 @@
 """Reading audio of any container and codec that FFmpeg knows, block by block, through PyAV."""
 
+import io
 import itertools
 import os
 import re
@@ -83,6 +84,8 @@ def _open_file(source: Source) -> AbstractContextManager[BinaryIO]:
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             raise AudioError(f"expected a path or a binary file, got {type(source).__name__}; io.BytesIO reads bytes")
+        if isinstance(source, io.TextIOBase):
+            raise AudioError(f"{_name(source)}: is opened as text; open it in binary mode")
         return nullcontext(_rewound(source))
     path = Path(source)
     try:

@@ -4,14 +4,17 @@ import io
 import signal
 import sys
 import threading
+import warnings
 from typing import Annotated
 
 import typer
 
-from ..errors import FrameTransformerError, OptionError
+from ..errors import FrameTransformerError, FrameTransformerWarning, OptionError
 from . import data, environment, evaluate, export, models, separate, train, web
 from .common import Command, Group, warn
 from .dialects import TranslatedCommand
+
+_python_format = warnings.formatwarning
 
 app = typer.Typer(
     cls=Group,
@@ -62,11 +65,21 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 )
 
 
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings in one line, those of others as Python shows them."""
+    if issubclass(category, FrameTransformerWarning):
+        return f"warning: {message}\n"
+    return _python_format(message, category, filename, lineno, line)
+
+
 def main() -> None:
     """Runs the command; errors meant for the user are one line and exit code 1, or 2 for wrong usage; Ctrl-C is 130."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names that are not UTF-8 come out as the bytes that they are.
         sys.stdout.reconfigure(errors="surrogateescape")
+    warnings.formatwarning = _format_warning
     try:
         app()
     except FrameTransformerError as error:

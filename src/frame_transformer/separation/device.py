@@ -9,7 +9,7 @@ import warnings
 
 import torch
 
-from ..errors import OptionError
+from ..errors import FrameTransformerWarning, OptionError
 from ..models import SignalConfig
 from .options import DTYPES
 
@@ -45,7 +45,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     except RuntimeError as error:
         raise OptionError(f"device {str(device)!r} cannot compute in {dtype}: use float32") from error
     if dtype == "float16" and device.type == "cpu":
-        warnings.warn("float16 is far slower than float32 on a CPU: use float32", stacklevel=3)
+        warnings.warn("float16 is far slower than float32 on a CPU: use float32", FrameTransformerWarning, stacklevel=3)
     return DTYPES[dtype]
 
 
@@ -92,7 +92,7 @@ def _threads_hang() -> bool:
     if trial == 0:
         torch.ones(1 << 20).exp()  # large enough to be shared out among threads
         os._exit(0)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         if os.waitpid(trial, os.WNOHANG)[0]:
             return False
