@@ -18,6 +18,7 @@ def test_damaged_weights_are_told(tiny_model, noise, run, song, tmp_path):
     next(damaged.parameters()).data.fill_(float("nan"))
     with pytest.raises(ModelError, match="the network yields NaN: its weights are damaged"):
         Separator(damaged).separate(noise(2, 10_000))
+    next(damaged.parameters()).data.fill_(3e38)
     save_model(damaged, tmp_path / "damaged.safetensors")
     code, _, err = run("separate", song(samples=10_000), "-n", "damaged.safetensors")
     assert (code, err.count("\n")) == (1, 1)
@@ -37,7 +38,7 @@ def test_a_window_too_large_for_the_memory(tiny_model, noise, error):
         def forward(self, x):
             raise error
 
-    with pytest.raises(OptionError, match="80 frames, 1 at once, do not fit into memory: make the window"):
+    with pytest.raises(OptionError, match="80 frames, 1 at once, do not fit into memory: make --window"):
         Separator(Hungry()).separate(noise(2, 10_000))
 
 
