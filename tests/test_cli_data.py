@@ -1,12 +1,14 @@
 """`frame-transformer data scan` and `prepare` as a user runs them."""
 
 import json
+import os
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from frame_transformer.data import read_prepared
+from frame_transformer.data import index, prepared, read_prepared
 
 from .data_pipeline.conftest import RATE, bursts, tone, write
 from .data_pipeline.test_index import tune
@@ -119,3 +121,28 @@ def test_mistakes_are_one_line(run, collection, tmp_path, arguments, message):
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_any_fault_is_that_of_one_song_and_names_need_not_be_text(run, collection, tmp_path, monkeypatch):
+    odd = collection / "instrumentals" / os.fsdecode(b"Caf\xe9.wav")
+    (collection / "instrumentals/cut.wav").rename(odd)
+
+    def read(file):
+        if file.path.name == "singer.wav":
+            raise IndexError("deep inside")
+        return plain(file)
+
+    plain = index.read
+    for module in (index, prepared):
+        monkeypatch.setattr(module, "read", read)
+    code, out, _ = run("scan", collection, "--no-detect-vocals", "--json", "--index", tmp_path / "index.json")
+    assert code == 0
+    failures = {Path(row["file"]).name: row["error"] for row in json.loads(out)["failures"]}
+    assert set(failures) == {"broken.mp3", "singer.wav"}
+    assert failures["singer.wav"].endswith("singer.wav: IndexError: deep inside (-v shows where)")
+    code, out, _ = run("prepare", collection, "-o", tmp_path / "prepared", "--json")
+    summary = json.loads(out)
+    assert code == 0
+    assert odd.stem in summary["prepared"]
+    assert summary["skipped"][-1] == {"song": "singer", "reason": "singer: IndexError: deep inside (-v shows where)"}
+    assert len(read_prepared(tmp_path / "prepared")) == len(summary["prepared"])

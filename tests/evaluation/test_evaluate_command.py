@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from frame_transformer.audio import decode
+from frame_transformer.evaluation.systems import FolderSystem
 
 from .conftest import write
 
@@ -79,3 +80,15 @@ def test_bad_input_is_one_line(run, dataset, arguments, exit_code):
     assert code == exit_code
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_any_fault_is_that_of_one_system(run, dataset, separated, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(FolderSystem, "estimate", fail)
+    code, out, err = run(dataset, "-e", separated, "--metrics", "uSDR", "-j", 1, "--json")
+    assert code == 1
+    assert json.loads(out)
+    message = "test/One - First, sometool: not enough memory; try fewer songs at once (-j)"
+    assert f"error: {message}" in err.splitlines()
