@@ -56,6 +56,7 @@ def test_the_default_stream_is_read_and_others_can_be_chosen():
 
 def test_chained_parts_of_other_channels_follow():
     samples, warnings = read(CASES / "chained_mono.ogg")
+    assert probe(CASES / "chained_mono.ogg").duration == pytest.approx(16, abs=0.01)
     assert samples.shape == (2, 16 * 44_100)
     assert warnings == []
     assert [round(pitch(part, 44_100)) for part in np.split(samples[0], 16)] == [220] * 8 + [277] * 8
@@ -172,6 +173,19 @@ def test_a_damaged_flac_keeps_its_time(song, damage):
     assert samples.shape == whole.shape
     assert np.array_equal(samples[:, -100_000:], whole[:, -100_000:])
     assert any("s of sound are missing" in warning for warning in warnings)
+
+
+def test_a_flac_of_more_or_fewer_samples_than_declared_is_told(song):
+    path = song("a.flac", samples=200_000)
+    header = path.read_bytes()
+    place = header.index(b"fLaC") + 4 + 4 + 13
+    for total, words in ((199_000, "damaged, 4.535 s could be read where 4.512 s"), (200_001, "truncated"), (0, None)):
+        data = bytearray(header)
+        data[place : place + 5] = (data[place] >> 4 << 36 | total).to_bytes(5, "big")
+        path.write_bytes(data)
+        samples, warnings = read(path)
+        assert samples.shape[1] == 200_000
+        assert [words in warning for warning in warnings] == ([True] if words else [])
 
 
 def test_a_source_that_fails_midway_is_read_up_to_there(song):

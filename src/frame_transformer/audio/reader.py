@@ -5,8 +5,8 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -130,7 +130,7 @@ def _choose_stream(container: Any, name: str, number: int | None) -> Any:
         raise AudioError(f"{name}: has no audio stream")
     if number is not None and not 0 <= number < len(streams):
         raise AudioError(f"{name}: has no audio stream {number}, only 0 to {len(streams) - 1}")
-    usable = [stream for stream in streams if stream.codec_context and stream.rate and stream.channels]
+    usable = [s for s in streams if s.codec_context and s.rate and s.channels and s.time_base]
     if number is None:
         stream = next((s for s in usable if s.disposition & Disposition.default), usable[0] if usable else None)
     else:
@@ -201,8 +201,20 @@ def probe(source: Source, stream: int | None = None) -> AudioInfo:
     Raises:
         AudioError: the source is missing, empty, a folder, no audio, or has no such audio stream.
     """
-    name = _name(source)
-    with _open_file(source) as file, _open_container(Section(file), name) as container:
+    with _open_file(source) as file:
+        info = _probe_section(Section(file), _name(source), stream)
+        if info.container == "ogg" and len(links := find_links(file)) > 1:
+            duration = 0.0
+            for link in links:
+                with suppress(AudioError):
+                    part = _probe_section(Section(file, link.start, link.end), _name(source), info.stream)
+                    duration += part.duration or 0.0
+            info = replace(info, duration=duration)
+        return info
+
+
+def _probe_section(section: Section, name: str, stream: int | None) -> AudioInfo:
+    with _open_container(section, name) as container:
         return _read_info(container, _choose_stream(container, name, stream))
 
 
@@ -317,6 +329,8 @@ class _Part:
             first_gap = 0.0
             # Streams may change their format midway (chained or joined files).
             for form, frames in itertools.groupby(self._frames(container, stream), _form_of):
+                if not MIN_RATE <= form[2] <= MAX_RATE:
+                    raise AudioError(f"{self.name}: has a part of {form[2]} Hz after {self.seconds:.1f} s")
                 convert = _Converter(form, self.info)
                 jitter = self._jitter(stream, convert.rate)
                 for frame, is_last in frames:
@@ -411,19 +425,27 @@ class _Part:
     def _compare_lengths(self, stream: Any) -> None:
         """Warns where less could be read than the file declares; a length guessed from the bitrate is no promise."""
         seconds, declared = max(self.seconds, self.picture_seconds), self._declared_seconds(stream)
-        if declared and seconds < 0.999 * declared - 0.1:
-            reason = f" ({self.read_error})" if self.read_error else ""
-            self.warnings.append(f"{self.name}: truncated, {seconds:.1f} s of {declared:.1f} s could be read{reason}")
-        elif self.read_error:
-            self.warnings.append(f"{self.name}: cannot be read beyond {self.seconds:.1f} s ({self.read_error})")
+        reason = f" ({self.read_error})" if self.read_error else ""
+        if declared:
+            # FLAC declares its samples, other containers about how long they last.
+            tolerance = 1e-6 if self.info.container == "flac" else 0.1 + 0.001 * declared
+            digits = 1 if abs(declared - seconds) > 0.1 else 3
+            read, promised = f"{seconds:.{digits}f} s", f"{declared:.{digits}f} s"
+            if seconds < declared - tolerance:
+                self.warnings.append(f"{self.name}: truncated, {read} of {promised} could be read{reason}")
+                return
+            if seconds > declared + tolerance and self.info.container == "flac":
+                self.warnings.append(f"{self.name}: damaged, {read} could be read where {promised} should be")
+        if reason:
+            self.warnings.append(f"{self.name}: cannot be read beyond {self.seconds:.1f} s{reason}")
 
     def _declared_seconds(self, stream: Any) -> float | None:
         container, duration = self.info.container, self.info.duration
         if container in GUESSED_LENGTHS or not duration or not self.seconds:
             return None
         if container == "flac":
-            total = int.from_bytes(stream.codec_context.extradata[13:18]) & (1 << 36) - 1  # of STREAMINFO
-            return total / self.info.sample_rate
+            header = stream.codec_context.extradata or b""  # STREAMINFO
+            return (int.from_bytes(header[13:18]) & (1 << 36) - 1) / self.info.sample_rate
         if container == "mp3":
             # The frame before the first with sound holds the number of frames, or the length is a guess.
             first = self.first_position or 0
@@ -453,8 +475,6 @@ class _Converter:
 
     def __init__(self, form: Form, info: AudioInfo):
         _, layout, self.rate = form
-        if not MIN_RATE <= self.rate <= MAX_RATE:
-            raise AudioError(f"has a part of {self.rate} Hz")
         self.channels = info.channels
         self.own_channels = av.AudioLayout(layout).nb_channels
         # PyAV miscounts the planes from eight on.
