@@ -162,7 +162,8 @@ def slices_of(chopped: torch.Tensor, length: int) -> list[str] | None:
 def test_chop_repeats_reverses_and_silences_slices():
     """At 120 beats per minute the slices are an eighth or a sixteenth long."""
     count = 200
-    ramp = torch.arange(1, 4 * RATE + 1).float().expand(count, 2, 4 * RATE)
+    samples = 4 * RATE + RATE // 16
+    ramp = torch.arange(1, samples + 1).float().expand(count, 2, samples)
     chopped = augment.chop(ramp, torch.full((count,), 120.0), Noise(range(count), torch.device("cpu")))
     found = [(slices_of(y, RATE // 4), slices_of(y, RATE // 8)) for y in chopped[:, 0]]
     assert all(eighths or sixteenths for eighths, sixteenths in found)
@@ -171,6 +172,8 @@ def test_chop_repeats_reverses_and_silences_slices():
     shares = {kind: kinds.count(kind) / len(kinds) for kind in kinds}
     expected = {"silent": 0.15, "backwards": 0.85 * 0.2, "repeated": 0.85 * 0.8 * 0.35, "plain": 0.85 * 0.8 * 0.65}
     assert shares == pytest.approx(expected, abs=0.035)
+    held = (chopped.diff() == 0) & (chopped[..., 1:] != 0)  # the last slice backwards begins beyond the end
+    assert float(held.float().mean()) < 1e-5
 
 
 def test_chop_fades_its_cuts():

@@ -124,11 +124,44 @@ def test_backing_singers_are_heard_at_their_level(catalogue):
     louder = voxaug(crops)["vocals"].square().mean(dim=(1, 2))
     torch.testing.assert_close((louder / alone)[2:4], torch.full((2,), 1 + added * 10**0.6), rtol=0.02, atol=0)
 
+    varied = VoxAug(SAMPLES, replace(config, backing_level=(-14.0, -2.0)))(crops)["vocals"].square().mean(dim=(1, 2))
+    levels = 10 * torch.log10((varied / alone)[2:4] - 1) - 6
+    assert ((levels > -14.2) & (levels < -1.8)).all()
+    assert abs(float(levels[0] - levels[1])) > 0.1
 
-@pytest.mark.parametrize(("place", "speed"), [(0, 1.0), (1, 1.0), (1, 1.2), (2, 1.0)])
-def test_a_part_without_treble_limits_the_whole_mix(catalogue, place, speed):
-    """At the frequency where that part ends, faster or slower as it plays; both stems alike."""
-    config = replace(PLAIN, speed=Effect(1.0, ((speed, speed),)))
+
+def test_backing_singers_get_the_effects_of_vocals(catalogue):
+    flipped = replace(PLAIN, vocals=replace(PLAIN.vocals, polarity=Effect(1.0)))
+    plain = VoxAug(SAMPLES, PLAIN)
+    crops = batch_of(catalogue, plain, range(4), CropConfig(0.0, 0.0, 0.0, 1.0, backing=1.0))
+    assert (crops["singers"] > 1).all()
+    torch.testing.assert_close(
+        VoxAug(SAMPLES, flipped)(crops)["vocals"].abs(), plain(crops)["vocals"].abs(), atol=1e-5, rtol=0
+    )
+
+
+def test_validation_has_no_effects():
+    assert without_effects(everything(1.0)) == PLAIN
+
+
+def test_aligned_level_changes_the_balance_of_a_song(catalogue):
+    voxaug = VoxAug(SAMPLES, PLAIN)
+    crops = batch_of(catalogue, voxaug, range(4), CropConfig(0.0, 0.0, 1.0, 1.0))
+
+    def balance(aligned_level):
+        config = replace(PLAIN, aligned_level=(aligned_level, aligned_level), vocals_level=(-30.0, -30.0))
+        batch = VoxAug(SAMPLES, config)(crops)
+        return 10 * torch.log10(batch["vocals"].square().mean() / batch["instrumental"].square().mean())
+
+    assert float(balance(-6.0) - balance(-12.0)) == pytest.approx(6, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("place", "speed", "semitones"), [(0, 1.0, 0.0), (1, 1.0, 0.0), (1, 1.2, 0.0), (1, 1.0, 3.0), (2, 1.0, 0.0)]
+)
+def test_a_part_without_treble_limits_the_whole_mix(catalogue, place, speed, semitones):
+    """At the frequency where that part ends, faster or higher as it plays; both stems alike."""
+    config = replace(PLAIN, speed=Effect(1.0, ((speed, speed),)), pitch_shift=Effect(1.0, ((semitones, semitones),)))
     voxaug = VoxAug(SAMPLES, config)
     crops = batch_of(catalogue, voxaug, range(3), CropConfig(0.0, 0.0, 0.0, 1.0, backing=1.0))
     noise = np.random.default_rng(0).standard_normal((4, 3, 2, voxaug.read_samples)) * 3000
@@ -136,12 +169,14 @@ def test_a_part_without_treble_limits_the_whole_mix(catalogue, place, speed):
     full = voxaug(crops)
     crops["bandwidth"][0, place] = 5000.0
     crops["bandwidth"][1, place] = config.full_bandwidth + 1
+    given = crops["bandwidth"].clone()
     limited = voxaug(crops)
+    assert torch.equal(crops["bandwidth"], given)
     assert torch.equal(limited["mixture"][1:], full["mixture"][1:])
     for stem in ("instrumental", "vocals", "mixture"):
         power = torch.fft.rfft(limited[stem][0]).abs().square().sum(dim=0)
         ends = torch.nonzero(power > 1e-6 * power.max()).max() * RATE / SAMPLES
-        assert float(ends) == pytest.approx(5000 * speed, rel=0.01)
+        assert float(ends) == pytest.approx(5000 * speed * 2 ** (semitones / 12), rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["speed", "time_stretch", "pitch_shift"])

@@ -143,7 +143,7 @@ def chop(x: Tensor, tempo: Tensor, noise: Noise) -> Tensor:
     gain = torch.where(starts_cut.gather(1, slice_), offset, fade).minimum(
         torch.where(ends_cut.gather(1, slice_), from_end, fade)
     )
-    gain = (gain / fade).clamp_max(1) * ~silent.gather(1, slice_)
+    gain = (gain / fade).clamp_max(1) * ~silent.gather(1, slice_) * (index < samples)
     return x.gather(2, index.clamp_max(samples - 1)[:, None].expand_as(x)) * gain[:, None]
 
 
