@@ -33,8 +33,8 @@ def model():
     torch.manual_seed(0)
     config = AsymUNetMCTConfig(
         SignalConfig(n_fft=64, hop_length=32), WindowConfig(40, 20), bands=((16, 2), (16, 4)), widths=(4, 8),
-        attention_maps=0, heads=2, latent_layers=2, latent_expansion=1, positional_embedding=False,
-        restart_latent_residual=False,
+        attention_maps=2, decoder_attention=False, heads=2, expansion=2.0, latent_layers=2,
+        latent_expansion=1, positional_embedding=False, restart_latent_residual=False,
     )  # fmt: skip
     return create_model(config).eval()
 
@@ -66,9 +66,14 @@ def test_both_engines_separate_alike(model, exported, noise):
         Separator(exported)
 
 
-def test_the_page_separates_as_the_package_does(exported, song, tmp_path, monkeypatch):
+@pytest.mark.parametrize("normalization", ["song_peak", "window_level"])
+def test_the_page_separates_as_the_package_does(exported, song, tmp_path, monkeypatch, normalization):
     path = song()
-    (tmp_path / "default.onnx").write_bytes(exported.read_bytes())
+    proto = onnx.load(exported)
+    for entry in proto.metadata_props:
+        entry.value = entry.value.replace("song_peak", normalization)
+    exported = tmp_path / "default.onnx"
+    onnx.save(proto, exported)
     monkeypatch.chdir(tmp_path)
     scope: dict[str, np.ndarray] = {}
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)

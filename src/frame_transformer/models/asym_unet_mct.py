@@ -205,6 +205,7 @@ class AsymUNetMCT(MaskModel):
         )
 
     def forward(self, magnitudes: Tensor) -> Tensor:
+        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
         self.check_shape(magnitudes)
         x = magnitudes
         if self.positional_embedding is not None:

@@ -123,6 +123,7 @@ class V1(MaskModel):
         self.out = nn.Conv2d(config.widths[0] + 1, channels, 1, bias=False)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
+        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
         self.check_shape(magnitudes)
         x = torch.cat((magnitudes, self.input_transformer(magnitudes)), dim=1)
         skips: list[Tensor] = []

@@ -83,6 +83,7 @@ class V2b(MaskModel):
         self.out = nn.Conv2d(config.widths[0] + maps, channels, 1, bias=False)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
+        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
         self.check_shape(magnitudes)
         x = torch.cat((magnitudes, self.positional_embedding(magnitudes)), dim=1)
         h, scores = self.input_transformer(x)

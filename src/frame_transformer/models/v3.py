@@ -52,6 +52,7 @@ class V3(MaskModel):
         self.out = nn.Conv2d(channels, config.signal.channels, 1)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
+        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
         self.check_shape(magnitudes)
         x = torch.cat((magnitudes, self.positional_embedding(magnitudes)), dim=1)
         h = self.identity(x) + self.conv2(self.activation(self.conv1(self.norm(x))))
