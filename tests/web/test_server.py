@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import sys
 import threading
 import time
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 from frame_transformer.audio import AudioWriter
-from frame_transformer.errors import ModelError, OptionError
+from frame_transformer.errors import AudioError, ModelError, OptionError
 from frame_transformer.separation import separate_file
 from frame_transformer.separation.windows import WindowedModel
 from frame_transformer.web import Limits, PageOptions, create_app, jobs, separations
+from frame_transformer.web.archive import stream_zip
 from tests.web.visitor import Visitor
 
 
@@ -91,10 +93,12 @@ def test_a_failure_nobody_foresaw_is_told_in_plain_words(client, song, monkeypat
         monkeypatch.setattr(separations, "separate_file", raise_error)
         return visitor.separate(address)
 
+    (upload,) = client.app.state.visits.folder.rglob("upload")
     for error, said in (
         (TypeError("'<=' not supported between str and /etc/passwd"), jobs.FAILED),
         (OSError(28, "No space left on device", "/tmp/x"), "a.wav: No space left on device"),
         (MemoryError(), "a.wav: the server has not enough memory for it."),
+        (AudioError(f"{upload}: damaged beyond use"), "a.wav: damaged beyond use"),
     ):
         last = fail(error)
         assert (last["state"], last["error"]) == ("failed", said)
@@ -339,6 +343,14 @@ def test_zip_holds_a_folder_for_each_song_and_nothing_is_written_for_it(client, 
             name: archive.read(f"{folder}/vocals.flac") for name, folder in zip(stems, _folders(archive), strict=True)
         } == stems
         assert _folders(archive) == ["Lied é", "lied É (2)", "output"]
+
+
+def test_zip_is_made_piece_by_piece(tmp_path):
+    (tmp_path / "large").write_bytes(os.urandom(5_000_000))
+    pieces = list(stream_zip([("a/large", tmp_path / "large"), ("b/large", tmp_path / "large")]))
+    assert max(map(len, pieces)) < 2_000_000
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as archive:
+        assert archive.read("b/large") == (tmp_path / "large").read_bytes()
 
 
 def _folders(archive):

@@ -7,7 +7,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..separation.options import Ensemble
 
 Stem = Literal["vocals", "instrumental"]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Body(BaseModel):
@@ -28,7 +27,9 @@ class SeparationRequest(Body):
     format: str = Field("wav", max_length=20)
     stream: int | None = Field(None, ge=0, description="number of the audio stream, for files that hold several")
     overlap: float = Field(0.0625, ge=0, le=0.5, description="share of a window that is blended with the next")
-    smoothing: Share = Field(0, description="vocals fainter than this for longer than 1.5 s are removed; 0 keeps all")
+    smoothing: float = Field(
+        0, ge=0, lt=1, description="vocals fainter than this for longer than 1.5 s are removed; 0 keeps all"
+    )
     tta: bool = Field(False, description="test-time averaging: four times the work")
 
 

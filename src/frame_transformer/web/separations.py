@@ -22,12 +22,9 @@ TTA_PASSES = 4
 
 
 def formats() -> list[str]:
-    """Formats with their bit depths, the first of each format being what it has without asking."""
-    return [
-        name if depth is None or place == 0 else f"{name} {depth}"
-        for name, kind in FORMATS.items()
-        for place, depth in enumerate(kind.codecs)
-    ]
+    """Formats, and with their bit depths; without one, stems are as deep as their song."""
+    depths = {name: [f"{name} {depth}" for depth in kind.codecs if depth] for name, kind in FORMATS.items()}
+    return [choice for name, deep in depths.items() for choice in (name, *deep)]
 
 
 class Separations:

@@ -271,8 +271,13 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             info=info,
             work=seconds * passes(request),
         )
+        held = found.bytes
         visits.claim(found, found.source.stat().st_size + stored_bytes(request, info, seconds))
-        queue.put(job)
+        try:
+            queue.put(job)
+        except RefusedError:
+            found.bytes = held
+            raise
         earlier, found.job = found.job, job
         if earlier is not None:
             await asyncio.to_thread(shutil.rmtree, earlier.folder, ignore_errors=True)

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -87,10 +86,6 @@ class Visit:
     @property
     def cookie(self) -> str:
         return f"visit-{self.id}"
-
-    def jobs(self) -> Iterator[Job]:
-        """The separations that are not over."""
-        return (song.job for song in self.songs.values() if song.job is not None and not song.job.over)
 
 
 class Visits:
