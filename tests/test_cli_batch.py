@@ -19,10 +19,11 @@ MAIN = "from frame_transformer.cli import main; main()"
 
 
 def start(*arguments, code=MAIN, **options):
-    """The command in a process of its own."""
+    """The command in a process of its own, whose output is strict about text, as it is outside the locale C."""
+    variables = {"OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8:strict"}
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"}, **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | variables, **options,
     )  # fmt: skip
 
 

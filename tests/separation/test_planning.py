@@ -107,7 +107,9 @@ def test_a_song_of_the_same_name_gets_a_place_of_its_own(tiny_model, song):
     # A song that was moved is the same song.
     os.rename("x/a.wav", "a.wav")
     assert separate(separator, ["a.wav"]) == [("V1/a", True)]
-    # Where the stems were removed, their place is free.
+    # Where the stems were removed, their place is free, and not before.
+    Path("out/V1/a/vocals.wav").unlink()
+    assert separate(separator, ["y/a.wav"]) == [("V1/y/a", True)]
     shutil.rmtree("out/V1/a")
     assert separate(separator, ["y/a.wav"]) == [("V1/a", False)]
 

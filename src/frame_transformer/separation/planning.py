@@ -91,8 +91,7 @@ class _Planner:
             record = Record(source, song.version, self.models, self.weights, self.options, outputs)
             name = record.file_name(place)
             keys = [_key(self.folder.address(path)) for path in outputs.values()]
-            names = self.records[digest(place)]
-            former = self._there({name: record} if name in names else {other: self.read(other) for other in names})
+            former = self._former(place, name, record)
             others = [known[key].source for known in (self.inputs, taken) for key in keys if key in known]
             others += [other.source for other in former.values() if not record.is_same_song(other)]
             if not others:
@@ -101,7 +100,8 @@ class _Planner:
                 taken.update(dict.fromkeys(keys, song))
                 written = set(outputs.values())
                 replaced = tuple(other for other in former if written & set(former[other].outputs.values()))
-                return PlannedSong(song, record, name, replaced, name in former and not self.output.overwrite)
+                is_done = name in former and all(map(self.folder.has, outputs.values()))
+                return PlannedSong(song, record, name, replaced, is_done and not self.output.overwrite)
             same_name = PurePath(others[0]).name == song.file.name
             if same_name and not folder and song.file.parent.name and "{folder}" in template:
                 folder = song.file.parent.name
@@ -111,10 +111,12 @@ class _Planner:
                 error = f"{song.source}: its stems would overwrite {others[0]}; the file name template needs {{track}}"
                 return PlannedSong(song, record, error=error)
 
-    def _there(self, records: dict[str, Record | None]) -> dict[str, Record]:
-        """Those whose files are all where they were written."""
-        found = {name: record for name, record in records.items() if record is not None}
-        return {name: record for name, record in found.items() if all(map(self.folder.has, record.outputs.values()))}
+    def _former(self, place: str, name: str, record: Record) -> dict[str, Record]:
+        """The records of a place of which any file is left; where one is called ``name``, it is ``record`` itself."""
+        names = self.records[digest(place)]
+        read = {name: record} if name in names else {other: self.read(other) for other in names}
+        found = {other: former for other, former in read.items() if former is not None}
+        return {other: former for other, former in found.items() if any(map(self.folder.has, former.outputs.values()))}
 
 
 def _values(options: SeparationOptions | OutputOptions, without: set[str]) -> dict[str, Any]:

@@ -121,11 +121,11 @@ def _walk(top: Path, found: FoundSongs) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
     while waiting or links:
         folder = waiting.pop() if waiting else links.pop()
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
         try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
             entries = list(os.scandir(folder))
         except OSError as error:
             found.failures[str(folder)] = f"{folder}: the folder cannot be read: {error.strerror}"
@@ -133,10 +133,10 @@ def _walk(top: Path, found: FoundSongs) -> Iterator[Path]:
         for entry in entries:
             path = folder / entry.name
             if _is_hidden(entry):
-                found.left_out[HIDDEN] += entry.is_file() and path.suffix.lower() in audio_suffixes()
-            elif entry.is_dir():
+                found.left_out[HIDDEN] += os.path.isfile(path) and path.suffix.lower() in audio_suffixes()
+            elif os.path.isdir(path):  # which takes a link to itself for none
                 (links if entry.is_symlink() else waiting).append(path)
-            elif entry.is_file():
+            elif os.path.isfile(path):
                 yield path
             else:
                 found.left_out[BROKEN] += path.suffix.lower() in audio_suffixes()
@@ -202,7 +202,7 @@ def spooled(stream: BinaryIO) -> Iterator[Path]:
     """A song from a stream that cannot seek, such as standard input, as a temporary file called ``stdin``.
 
     Raises:
-        AudioError: the stream is a terminal or empty, or there is no room for temporary files.
+        AudioError: the stream is a terminal, or there is no room for temporary files.
     """
     if stream.isatty():
         raise AudioError("-: standard input is a terminal; pipe a song into it")
