@@ -135,7 +135,7 @@ def separate(
             [str(piped) if song == "-" else song for song in songs], find_remote_songs if cluster is not None else None
         )
         bars = stack.enter_context(progress_bars(as_json))
-        display = _Display(bars, len(found.songs) + len(found.failures), {str(piped): "-"}, as_json)
+        display = _Display(bars, len(found.songs) + len(found.failures), str(piped), as_json)
         for source, error in found.failures.items():
             display.show(FileResult(source, error=error))
         outcome: Iterator[FileResult] = iter(())
@@ -155,8 +155,8 @@ def separate(
 class _Display:
     """Bars while songs are in work, and lines, or JSON, as they are done."""
 
-    def __init__(self, bars: "Progress", count: int, names: dict[str, str], as_json: bool):
-        self.bars, self.count, self.names, self.as_json = bars, count, names, as_json
+    def __init__(self, bars: "Progress", count: int, piped: str, as_json: bool):
+        self.bars, self.count, self.piped, self.as_json = bars, count, piped, as_json
         self.stdout = sys.stdout
         self.results: list[FileResult] = []
         self.started = time.monotonic()
@@ -181,6 +181,7 @@ class _Display:
         self._move()
         result.source = self._named(result.source)
         result.error = result.error and self._named(result.error)
+        result.warnings = list(map(self._named, result.warnings))
         if self.as_json:
             echo_json(dataclasses.asdict(result), self.stdout)
         else:
@@ -207,14 +208,12 @@ class _Display:
         self.bars.update(self.overall, completed=len(self.results) + sum(list(self.shares.values())))
 
     def _named(self, text: object) -> str:
-        """The text with standard input called by the name that it was given."""
-        for path, name in self.names.items():
-            text = str(text).replace(path, name)
-        return str(text)
+        """The text with standard input called as on the command line, not by its temporary file."""
+        return str(text).replace(self.piped, "-")
 
     def _print(self, result: "FileResult") -> None:
         for warning in result.warnings:
-            warn(f"warning: {self._named(warning)}")
+            warn(f"warning: {warning}")
         if result.error is not None:
             warn(f"error: {result.error}")
         elif result.skipped:
