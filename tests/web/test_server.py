@@ -412,6 +412,12 @@ def test_password(client):
     assert client.get("/", headers={"Authorization": "Basic §§".encode()}).status_code == 401
 
 
+def test_a_client_that_has_hung_up_already_is_no_fault(client):
+    page = client(password="7")
+    page._transport.client = None  # as uvicorn says it
+    assert page.get("/settings", auth=("me", "7")).status_code == 200
+
+
 def test_the_description_for_programs_names_every_address_and_refuses_unknown_fields(client):
     description = client().get("/openapi.json").json()
     assert set(description["paths"]) >= {"/settings", "/visits", "/visits/{visit}/songs/{song}/separation/events"}

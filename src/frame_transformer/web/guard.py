@@ -93,7 +93,8 @@ class Guard:
         self._check_host(headers)
         if scope["method"] not in READING:
             self._check_origin(headers)
-        self._check_password(headers, network(scope["client"][0]))
+        client = scope["client"]  # None where it has hung up already
+        self._check_password(headers, network(client[0]) if client else "")
         if not scope["path"].endswith("/songs") and (
             "transfer-encoding" in headers or int(headers.get("content-length", 0)) > MAX_BODY
         ):
