@@ -12,7 +12,7 @@ from frame_transformer.models import (
     create_model,
 )
 from frame_transformer.separation.device import keep_freed_memory
-from tests.reference import reference_forward
+from reference import reference_forward
 
 from .measuring import ChildFailedError, Result, in_child, interleaved, peak_mb, return_freed_memory, timed
 

@@ -43,3 +43,19 @@ def test_metrics_need_only_numpy_and_torch(module):
 def test_import_leaves_torch_alone(module):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "other"),
+    [("tests", "benchmarks"), ("benchmarks", "tests"), ("examples", "tests"), ("reference", "tests")],
+)
+def test_tests_and_benchmarks_do_not_import_each_other(folder, other):
+    """What both need lies in ``reference/`` or ``examples/``; ``tests/benchmarks`` imports what it tests."""
+    root = SOURCE.parent.parent
+    for path in (root / folder).rglob("*.py"):
+        if not path.is_relative_to(root / "tests/benchmarks"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    modules.append(node.module or "")
+                assert not [name for name in modules if name.split(".")[0] == other], path

@@ -18,7 +18,7 @@ from frame_transformer.layers import (
 )
 from frame_transformer.models import V1Config
 from frame_transformer.models.v1 import V1TransformerDecoder, V1TransformerEncoder
-from tests.reference import blocks as plain
+from reference import blocks as plain
 
 
 def randomised(module):

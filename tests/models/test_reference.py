@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frame_transformer.models import AsymUNetMCTConfig, SignalConfig, V1Config, V2bConfig, V3Config, create_model
-from tests.reference import reference_forward
+from reference import reference_forward
 
 LADDER = (1, 2, 4, 6, 8, 10)
 FRAMES = st.integers(1, 40)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.adversarial import RATE, adversarial, arguments, curve, music, voice, write_songs
+from examples.three_stages import RATE, adversarial, curve, first_two_stages, music, voice
 from frame_transformer import Separator
-from frame_transformer.training.run import train
 
 MARGIN_DB = 5.0
 
@@ -16,10 +15,7 @@ def sdr(target: np.ndarray, estimate: np.ndarray) -> float:
 
 @pytest.mark.timeout(300)
 def test_unseen_songs_after_three_stages(tmp_path):
-    write_songs(tmp_path)
-    pretrained = train(arguments(tmp_path, "pretrain", "pretrained", 6, "--model.optimizer.lr=0.01"))
-    start = f"--model.initial_weights={pretrained}"
-    supervised = train(arguments(tmp_path, "tiny", "supervised", 25, "--model.optimizer.lr=0.02", start))
+    pretrained, supervised = first_two_stages(tmp_path)
     last = adversarial(tmp_path, "last", 8, pretrained, supervised)
     for model in (supervised, last):
         gains = []
