@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from . import cluster, networks, songs, training
-from .measuring import Result
+from .measuring import Result, show
 
 BENCHMARKS = {
     "startup": songs.run_startup,
@@ -21,17 +20,6 @@ BENCHMARKS = {
     "training": training.run,
     "cluster": cluster.run,
 }
-
-
-def show(name: str, rows: list[Result], console: Console) -> None:
-    table = Table(title=name, title_justify="left")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        values = (row.get(column, "") for column in columns)
-        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))
-    console.print(table)
 
 
 def main(argv: list[str] | None = None) -> int:

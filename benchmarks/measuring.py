@@ -13,6 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.console import Console
+from rich.table import Table
+
 Result = dict[str, Any]
 
 
@@ -38,6 +41,18 @@ def peak_mb() -> float:
     """Largest resident memory of this process so far, in MB (10⁶ bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round((peak if sys.platform == "darwin" else peak * 1024) / 1e6)
+
+
+def show(name: str, rows: list[Result], console: Console) -> None:
+    """Prints the rows as a table with a column for every key."""
+    table = Table(title=name, title_justify="left")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        values = (row.get(column, "") for column in columns)
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values))
+    console.print(table)
 
 
 class Seconds(NamedTuple):

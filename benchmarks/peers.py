@@ -1,101 +1,144 @@
-"""The default model beside other networks and engines: ``python -m benchmarks.peers``.
+"""Our model beside other tools, each in a process of its own, on the same song: ``python -m benchmarks.peers``.
 
-Processor time of one thread for a second of sound that the network reads, all in one process in turn. Speed only: the
-others have random weights, in the sizes in common use. Needs the packages of the
-extra ``export``, and ``demucs`` and ``bs-roformer`` beside ours; what is not installed is left out.
+    python -m benchmarks.peers --song SONG --spleeter SPLEETER/bin/python --networks NETWORKS/bin/python
+
+SPLEETER is the environment of ``recipes/default/spleeter_reference.py``; NETWORKS has PyPI's torch, demucs and
+BS-RoFormer. Without them only ours is measured, with PyTorch and, where the extra ``export`` is installed, with ONNX
+Runtime. Only Spleeter's weights and ours are trained: the others have random ones, which cost the same.
+
+A system that does not finish within ``--limit`` is ended, and its real-time factor is that of the music it had done.
 """
 
 import argparse
-import functools
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+import time
+import wave
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
+from frame_transformer.audio import decode
 from frame_transformer.checkpoints import export_model, load_model
-from frame_transformer.separation.device import keep_freed_memory
 
-from .__main__ import show
-from .measuring import Result, interleaved
+from .measuring import Result, show
+from .peer_systems import SAMPLE_RATE, write
+from .songs import make_song
 
-SAMPLE_RATE = 44_100
-# The sizes in common use; the packages' own defaults are smaller or larger.
-HTDEMUCS = {"sources": ["drums", "bass", "other", "vocals"], "bottom_channels": 512, "segment": 7.8}
-BS_ROFORMER = {
-    "dim": 512,
-    "depth": 12,
-    "stereo": True,
-    "time_transformer_depth": 1,
-    "freq_transformer_depth": 1,
-    "stft_hop_length": 441,
-    "num_residual_streams": 1,
+WEIGHTS = {
+    "ours": "trained",
+    "spleeter": "pretrained",
+    "onnx": "trained",
+    "demucs": "random",
+    "bs_roformer": "random",
 }
-BS_ROFORMER_SECONDS = 8.0
 
 
-def networks(folder: Path) -> dict[str, tuple[torch.nn.Module, torch.Tensor, float]]:
-    """By name: the network, a random input of its own length, and how many seconds that is."""
-    model = load_model("default")
-    config = model.config
-    frames = config.window.frames + 2 * config.window.context
-    magnitudes = torch.rand(1, config.signal.channels, config.signal.features, frames)
-    seconds = frames * config.signal.hop_length / config.signal.sample_rate
-    found = {"default": (model, magnitudes, seconds)}
+def measure(name: str, python: str, song: Path, model: str, threads: int, limit: float) -> Result:
+    """Runs one system. Seconds are by the clock, from the start of its process; ``rtf`` leaves its loading out."""
+    with wave.open(str(song)) as file:
+        length = file.getnframes() / SAMPLE_RATE
+    row: Result = {"system": name, "weights": WEIGHTS[name], "seconds": round(length, 1), "threads": threads}
+    row["load"] = round(os.getloadavg()[0], 1)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-m", "benchmarks.peer_systems", name, str(song), folder, model, str(threads)]
+        started = time.time()
+        with open(Path(folder, "out"), "w+") as out, open(Path(folder, "err"), "w+") as errors:
+            child = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
+            try:
+                while (ended := os.wait4(child.pid, os.WNOHANG))[0] == 0:
+                    if time.time() - started > limit:
+                        os.kill(child.pid, signal.SIGKILL)
+                    time.sleep(0.05)
+            except BaseException:  # Ctrl-C and SIGTERM
+                os.kill(child.pid, signal.SIGKILL)
+                raise
+            _, status, usage = ended
+            child.returncode = os.waitstatus_to_exitcode(status)
+            out.seek(0)
+            errors.seek(0)
+            events = [json.loads(line) for line in out if line.startswith('{"event"')]
+            lines = errors.read().strip().splitlines()
+    known = {event["event"]: event for event in events}
+    row["parameters"] = known.get("ready", {}).get("parameters")
+    if "first" in known:
+        row["first_samples_s"] = known["first"]["at"] - started
+    done = max((event["seconds"] for event in events if "seconds" in event), default=0.0)
+    if child.returncode == 0:
+        row["whole_s"] = known["finished"]["at"] - started
+        row["rtf"] = (known["finished"]["at"] - known["ready"]["at"]) / length
+    elif child.returncode == -signal.SIGKILL and time.time() - started > limit:
+        row["ended"] = f"after {time.time() - started:.0f} s, {min(done, length):.0f} s of music done"
+        if done:
+            row["rtf"] = (events[-1]["at"] - known["ready"]["at"]) / min(done, length)
+    else:
+        row["failed"] = lines[-1] if lines else f"ended with {child.returncode}"
+    if child.returncode == 0 or done:
+        row["processor_s_per_s"] = (usage.ru_utime + usage.ru_stime) / (length if child.returncode == 0 else done)
+    row["peak_mb"] = round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    return row
+
+
+def cut(song: Path | None, seconds: float, output: Path) -> Path:
+    """The beginning of a song, repeated where it is shorter than ``seconds``; noise without one."""
+    path = song or make_song(output.with_suffix(".flac"), min(seconds, 180))
+    sound = decode(path, SAMPLE_RATE)[0]
+    if len(sound) != 2:
+        raise SystemExit(f"{path}: has {len(sound)} channels, give a stereo song")
+    times, rest = divmod(round(seconds * SAMPLE_RATE), sound.shape[1])
+    write(output, *[sound] * times, sound[:, :rest])
+    return output
+
+
+def run(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
+    pythons = {"ours": sys.executable, "spleeter": options.spleeter}
+    pythons |= {"demucs": options.networks, "bs_roformer": options.networks}
+    models = {"onnx": str(folder / "default.onnx")}
     if find_spec("onnxruntime") and find_spec("onnxscript"):
-        export_model(model, folder / "default.onnx")
-        found["default, engine onnx"] = (load_model(folder / "default.onnx"), magnitudes, seconds)
-    if find_spec("demucs"):
-        from demucs.htdemucs import HTDemucs
-
-        demucs = HTDemucs(**HTDEMUCS)
-        found["demucs (HTDemucs)"] = (demucs, torch.randn(1, 2, int(demucs.segment * SAMPLE_RATE)), demucs.segment)
-    if find_spec("bs_roformer"):
-        from bs_roformer import BSRoformer
-
-        samples = int(BS_ROFORMER_SECONDS * SAMPLE_RATE)
-        found["bs-roformer"] = (BSRoformer(**BS_ROFORMER), torch.randn(1, 2, samples), BS_ROFORMER_SECONDS)
-    return found
-
-
-def measure(repeats: int) -> list[Result]:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    keep_freed_memory()
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        found = networks(Path(folder))
-        works: dict[str, Callable[[], object]] = {
-            name: functools.partial(network.eval(), x) for name, (network, x, _) in found.items()
-        }
-        for work in works.values():
-            work()
-        taken = interleaved(works, repeats, before=lambda name: None)
-    rates = {name: taken[name].processor / seconds for name, (_, _, seconds) in found.items()}
-    return [
-        {
-            "network": name,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "seconds_read": round(seconds, 2),
-            "processor_s_per_s": rates[name],
-            "ratio": rates[name] / rates["default"],
-        }
-        for name, (network, _, seconds) in found.items()
-    ]
+        export_model(load_model(options.model), Path(models["onnx"]))
+        pythons["onnx"] = sys.executable
+    song = cut(options.song, options.seconds, folder / "song.wav")
+    for name in [*WEIGHTS, "ours"]:  # ours at the end, too: how far the machine's other work changed
+        if pythons.get(name):
+            model = models.get(name, options.model)
+            yield measure(name, pythons[name], song, model, options.threads, options.limit)
+    for minutes in options.minutes:
+        song = cut(options.song, 60 * minutes, folder / "song.wav")
+        yield measure("ours", sys.executable, song, options.model, options.threads, options.limit)
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="passes of each network; the median counts")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="default", help="name or file of our model")
+    parser.add_argument("--song", type=Path, help="music in stereo; noise, which costs the same, without it")
+    parser.add_argument("--seconds", type=float, default=180.0, help="how much of it")
+    parser.add_argument("--minutes", type=float, nargs="*", default=[], help="other lengths, for ours alone")
+    parser.add_argument("--spleeter", help="Python of an environment with Spleeter")
+    parser.add_argument("--networks", help="Python of an environment with demucs and BS-RoFormer")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds by the clock for each")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args(argv)
-    rows = measure(options.repeats)
-    show("peers", rows, Console())
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    rows = []
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with tempfile.TemporaryDirectory() as folder:
+        for row in run(options, Path(folder)):
+            console.print(row["system"], f"{row.get('rtf', float('nan')):.3f}", row.get("failed", ""), markup=False)
+            rows.append(row)
+            if options.json:
+                options.json.parent.mkdir(parents=True, exist_ok=True)
+                options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    show("peers", rows, console)
     return 0
 
 
