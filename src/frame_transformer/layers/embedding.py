@@ -27,8 +27,8 @@ def apply_rotary_embedding(x: Tensor, base: float = 10_000.0) -> Tensor:
     pairs = features // 2
     if pairs == 0:
         return x
-    exponent = torch.arange(pairs, device=x.device, dtype=torch.float32) * (2 / features)
-    angles = (base**-exponent)[:, None] * torch.arange(frames, device=x.device, dtype=torch.float32)
+    exponent = torch.arange(pairs, device=x.device, dtype=_angle_dtype(x.device)) * (2 / features)
+    angles = (base**-exponent)[:, None] * torch.arange(frames, device=x.device, dtype=exponent.dtype)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     even, odd = x[..., 0 : 2 * pairs : 2, :], x[..., 1 : 2 * pairs : 2, :]
     rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-2).flatten(-3, -2)
@@ -39,11 +39,16 @@ def sinusoidal_positions(features: int, frames: int, device: torch.device, base:
     """Sinusoids along frequency for each frame (Vaswani et al. 2017, section 3.5): even bins sine, odd bins cosine.
 
     Returns:
-        (1, 1, features, frames) float32. ``features`` is even.
+        (1, 1, features, frames) float64, on MPS float32. ``features`` is even.
     """
-    rate = torch.exp(torch.arange(0, features, 2, device=device) * (-math.log(base) / features))
-    angles = rate[:, None] * torch.arange(frames, device=device, dtype=torch.float32)
+    bins = torch.arange(0, features, 2, device=device, dtype=_angle_dtype(device))
+    angles = torch.exp(bins * (-math.log(base) / features))[:, None] * torch.arange(frames, device=device)
     return torch.stack((angles.sin(), angles.cos()), dim=1).reshape(1, 1, features, frames)
+
+
+def _angle_dtype(device: torch.device) -> torch.dtype:
+    """An angle of a thousand radians is off by 3e-5 in float32, and so are its sine and cosine."""
+    return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
 
 
 class ConvolutionalEmbedding(nn.Module):
