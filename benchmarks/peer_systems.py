@@ -1,8 +1,8 @@
 """One system of `benchmarks.peers`, run by the Python that has it; only `ours` needs our package.
 
 Separates a WAV file (16 bits, stereo, 44.1 kHz) into two WAV files and says on standard output, one JSON object a line,
-what has happened and when (`time.time()`): ``ready`` (imports and model loaded), ``first`` (separated samples are
-there), ``progress`` (``seconds`` of music done), ``finished`` (both stems on disk).
+what has happened, and when by `time.time()` and `time.process_time()`: ``ready`` (imports and model loaded), ``first``
+(separated samples are there), ``progress`` (``seconds`` of music done), ``finished`` (both stems on disk).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BS_ROFORMER_SAMPLES = 352_800
 
 
 def tell(event: str, **values: float) -> None:
-    print(json.dumps({"event": event, "at": time.time(), **values}), flush=True)
+    print(json.dumps({"event": event, "at": time.time(), "processor": time.process_time(), **values}), flush=True)
 
 
 def read(path: str) -> np.ndarray:

@@ -41,7 +41,8 @@ WEIGHTS = {
 
 
 def measure(name: str, python: str, song: Path, model: str, threads: int, limit: float) -> Result:
-    """Runs one system. Seconds are by the clock, from the start of its process; ``rtf`` leaves its loading out."""
+    """Runs one system. Seconds are by the clock from the start of its process; what is divided by
+    the length of the music leaves imports and loading out."""
     with wave.open(str(song)) as file:
         length = file.getnframes() / SAMPLE_RATE
     row: Result = {"system": name, "weights": WEIGHTS[name], "seconds": round(length, 1), "threads": threads}
@@ -60,8 +61,7 @@ def measure(name: str, python: str, song: Path, model: str, threads: int, limit:
             except BaseException:  # Ctrl-C and SIGTERM
                 os.kill(child.pid, signal.SIGKILL)
                 raise
-            _, status, usage = ended
-            child.returncode = os.waitstatus_to_exitcode(status)
+            child.returncode = os.waitstatus_to_exitcode(ended[1])
             out.seek(0)
             errors.seek(0)
             events = [json.loads(line) for line in out if line.startswith('{"event"')]
@@ -70,19 +70,17 @@ def measure(name: str, python: str, song: Path, model: str, threads: int, limit:
     row["parameters"] = known.get("ready", {}).get("parameters")
     if "first" in known:
         row["first_samples_s"] = known["first"]["at"] - started
-    done = max((event["seconds"] for event in events if "seconds" in event), default=0.0)
+    done = min(length, max((event["seconds"] for event in events if "seconds" in event), default=0.0))
     if child.returncode == 0:
         row["whole_s"] = known["finished"]["at"] - started
-        row["rtf"] = (known["finished"]["at"] - known["ready"]["at"]) / length
     elif child.returncode == -signal.SIGKILL and time.time() - started > limit:
-        row["ended"] = f"after {time.time() - started:.0f} s, {min(done, length):.0f} s of music done"
-        if done:
-            row["rtf"] = (events[-1]["at"] - known["ready"]["at"]) / min(done, length)
+        row["ended"] = f"after {time.time() - started:.0f} s, {done:.0f} s of music done"
     else:
         row["failed"] = lines[-1] if lines else f"ended with {child.returncode}"
-    if child.returncode == 0 or done:
-        row["processor_s_per_s"] = (usage.ru_utime + usage.ru_stime) / (length if child.returncode == 0 else done)
-    row["peak_mb"] = round(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    if done:
+        row["rtf"] = (events[-1]["at"] - known["ready"]["at"]) / done
+        row["processor_s_per_s"] = (events[-1]["processor"] - known["ready"]["processor"]) / done
+    row["peak_mb"] = round(ended[2].ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
     return row
 
 
@@ -98,17 +96,18 @@ def cut(song: Path | None, seconds: float, output: Path) -> Path:
 
 
 def run(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
-    pythons = {"ours": sys.executable, "spleeter": options.spleeter}
-    pythons |= {"demucs": options.networks, "bs_roformer": options.networks}
-    models = {"onnx": str(folder / "default.onnx")}
-    if find_spec("onnxruntime") and find_spec("onnxscript"):
-        export_model(load_model(options.model), Path(models["onnx"]))
-        pythons["onnx"] = sys.executable
+    networks = options.networks
+    pythons = {"spleeter": options.spleeter, "demucs": networks, "bs_roformer": networks}
     song = cut(options.song, options.seconds, folder / "song.wav")
     for name in [*WEIGHTS, "ours"]:  # ours at the end, too: how far the machine's other work changed
-        if pythons.get(name):
-            model = models.get(name, options.model)
-            yield measure(name, pythons[name], song, model, options.threads, options.limit)
+        python, model = pythons.get(name, sys.executable), options.model
+        if name == "onnx":
+            if not (find_spec("onnxruntime") and find_spec("onnxscript")):
+                continue
+            model = str(folder / "model.onnx")
+            export_model(load_model(options.model), Path(model))
+        if python is not None:
+            yield measure(name, python, song, model, options.threads, options.limit)
     for minutes in options.minutes:
         song = cut(options.song, 60 * minutes, folder / "song.wav")
         yield measure("ours", sys.executable, song, options.model, options.threads, options.limit)

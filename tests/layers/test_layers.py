@@ -119,6 +119,14 @@ def test_rotary_embedding_is_a_complex_rotation(features):
     torch.testing.assert_close(rotated[:, 2 * pairs :], x[:, 2 * pairs :])
 
 
+def test_rotary_embedding_is_exact_at_long_windows():
+    """With angles in float32 it is off by 2e-4 here."""
+    rotated = apply_rotary_embedding(torch.ones(32, 4096)).double().unflatten(0, (16, 2))
+    angles = 10_000 ** (-torch.arange(16, dtype=torch.float64) / 16)[:, None] * torch.arange(4096)
+    expected = torch.stack((angles.cos() - angles.sin(), angles.cos() + angles.sin()), dim=1)
+    torch.testing.assert_close(rotated, expected, rtol=0, atol=1e-6)
+
+
 def sdpa(queries, keys, values, bias=None):
     """Plain attention on (…, width, time); queries are already scaled."""
     out = functional.scaled_dot_product_attention(
