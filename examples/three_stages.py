@@ -14,7 +14,8 @@ from frame_transformer.training.run import train
 
 RATE, SECONDS = 44_100, 4
 NETWORK = ("widths=[4, 6, 8, 8]", "attention_maps=[0, 0, 1]", "heads=2",
-           "expansion=1.0", "latent_layers=1", "latent_expansion=1", "dropout=0")  # fmt: skip
+           "expansion=1.0", "bands=[]", "latent_layers=1", "latent_expansion=1", "dropout=0")  # fmt: skip
+RATES = ("--model.optimizer.lr=0.02", "--model.optimizer.adamw_lr=0.002")
 OF_SEPARATOR = (
     "signal.n_fft=512",
     "signal.hop_length=256",
@@ -87,9 +88,9 @@ def curve(output: Path, name: str) -> np.ndarray:
 def first_two_stages(folder: Path) -> tuple[Path, Path]:
     """The weights of pretraining and of the supervised stage that starts from them."""
     write_songs(folder)
-    pretrained = train(arguments(folder, "pretrain", "pretrained", 6, "--model.optimizer.lr=0.01"))
+    pretrained = train(arguments(folder, "pretrain", "pretrained", 6, *RATES))
     start = f"--model.initial_weights={pretrained}"
-    return pretrained, train(arguments(folder, "tiny", "supervised", 25, "--model.optimizer.lr=0.02", start))
+    return pretrained, train(arguments(folder, "default", "supervised", 25, *RATES, start))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from frame_transformer.errors import DataError
+from frame_transformer.errors import DataError, FrameTransformerError
 from frame_transformer.training import datamodule
 from frame_transformer.training.run import parse, train
 from tests.data_pipeline.conftest import bursts, write
@@ -84,6 +84,48 @@ def test_unknown_configuration(run):
     assert (code, out) == (1, "")
     assert error.startswith("error: --config nothing: neither a file nor one of adversarial, ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("--trainer.max_steps=abc", "--trainer.max_steps: expected int, got abc"),
+        ("--trainer.max_stepps=3", "unrecognized arguments: --trainer.max_stepps=3"),
+        ("--model.network.widths=[a]", "--model.network.widths: expected int, got a"),
+        ("--model.netwrk.heads=7", "unrecognized arguments: --model.netwrk.heads=7"),
+        ("--model.network.heads=7", "256 features cannot be split into 7 heads"),
+        ("--model.optimizer=Foo", "--model.optimizer: expected dot import path string: Foo"),
+        ("--data.phases=[{until: 3}]", "--data.phases: the last phase must have until: null"),
+        ("--max_minutes=long", "--max_minutes: expected float"),
+        ("--validation_songs=nowhere", "nowhere: no such folder; give a folder of audio files"),
+        ("--resume=nowhere", "nowhere: no such checkpoint; --resume takes auto, never or a file"),
+        ("--model.initial_weights=nowhere", "unknown model 'nowhere'"),
+    ],
+)
+def test_configuration_errors_are_one_line(argument, expected, tmp_path):
+    with pytest.raises(FrameTransformerError) as stop:
+        parse(["--config", "tiny", "--trainer.accelerator=cpu", f"--output={tmp_path}", argument])
+    assert str(stop.value).startswith(expected)
+    assert "\n" not in str(stop.value)
+
+
+def test_weights_of_another_network(tiny_file, tmp_path):
+    with pytest.raises(
+        FrameTransformerError, match=rf"--model\.initial_weights {tiny_file}: its network is not that of"
+    ):
+        parse(["--config", "tiny", "--trainer.accelerator=cpu", f"--model.initial_weights={tiny_file}"])
+
+
+def test_the_terminal_shows_progress_and_nothing_of_lightning(arguments, tmp_path, capfd):
+    options = [item for item in arguments(tmp_path, "--data.songs=[]") if "progress_bar" not in item]
+    train(options)
+    out, error = capfd.readouterr()
+    assert out == ""
+    lines = [line for line in error.splitlines() if line]
+    assert lines[0].startswith("no validation on crops: ")
+    numbers = r"SDR vocals -?[\d.]+ dB, instrumental -?[\d.]+ dB \| [\d.]+ samples/s \| 0:00:00 left"
+    assert re.fullmatch(rf"step 9 \| loss -?[\d.]+ \| {numbers}", lines[-1])
+    assert all(line.startswith(("no validation", "step ")) for line in lines)
 
 
 def test_without_the_extra(run, monkeypatch):

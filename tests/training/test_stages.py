@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from examples.three_stages import RATE, adversarial, curve, first_two_stages, music, voice
+from examples.three_stages import RATE, adversarial, first_two_stages, music, voice
 from frame_transformer import Separator
+from frame_transformer.training.run import parse
 
 MARGIN_DB = 5.0
 
@@ -25,4 +26,12 @@ def test_unseen_songs_after_three_stages(tmp_path):
             stems = Separator(model).separate(mixture, RATE)
             gains.append(sdr(vocals, stems.vocals) - sdr(vocals, mixture))
         assert min(gains) > MARGIN_DB, gains
-    assert len(curve(tmp_path / "last", "train/discriminator_accuracy")) == 8  # it learned at every step
+
+
+def test_the_discriminator_starts_from_the_encoder():
+    """All of it but what reads the mixture beside the candidate, and the judgement itself."""
+    discriminator = parse(["--config", "adversarial", "--trainer.accelerator=cpu"]).model.discriminator
+    model = parse(["--config", "default", "--trainer.accelerator=cpu"]).model.model
+    sizes = {name: value.numel() for name, value in discriminator.state_dict().items()}
+    own = sum(size for name, size in sizes.items() if name.startswith(("split.", "out.")))
+    assert discriminator.copy_encoder(model) == sum(sizes.values()) - own

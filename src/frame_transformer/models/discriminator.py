@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..layers import ConvolutionalTransformerEncoder, ResidualScores
+from ..layers import BandSplit, ConvolutionalTransformerEncoder, ResidualScores
 from .asym_unet_mct import EncoderLevel, LevelSizes, Memory
 from .config import SignalConfig
 from .mask_model import Blocks, MaskModel
@@ -14,7 +14,10 @@ from .mask_model import Blocks, MaskModel
 
 @dataclass(frozen=True)
 class DiscriminatorConfig(LevelSizes):
-    """The attributes mean what they mean in :class:`AsymUNetMCTConfig`; the deepest level's bins are the bands."""
+    """The attributes mean what they mean in :class:`AsymUNetMCTConfig`.
+
+    The positions of the deepest level are the bands that the discriminator judges.
+    """
 
     widths: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
     attention_maps: int | tuple[int, ...] = (0, 0, 1, 1, 1)
@@ -22,6 +25,8 @@ class DiscriminatorConfig(LevelSizes):
     expansion: int | float = 2.0
     latent_layers: int = 1
     latent_expansion: int = 2
+    bands: tuple[tuple[int, int], ...] = ()
+    band_channels: int = 32
     dropout: float = 0.1
 
 
@@ -41,9 +46,15 @@ class FrameDiscriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig, signal: SignalConfig):
         super().__init__()
-        config.check_levels(signal.features)
+        positions = sum(bins // patch for bins, patch in config.bands) or signal.features
+        config.check_levels(positions)
+        channels = 2 * signal.channels
+        self.split: nn.Module = nn.Identity()
+        if config.bands:
+            self.split = BandSplit(channels, config.band_channels, config.bands)
+            channels = config.band_channels
         self.levels: Blocks[EncoderLevel] = Blocks(
-            EncoderLevel(number, config, 2 * signal.channels, signal.features) for number in range(len(config.widths))
+            EncoderLevel(number, config, channels, positions) for number in range(len(config.widths))
         )
         self.latent: Blocks[ConvolutionalTransformerEncoder] = Blocks(
             ConvolutionalTransformerEncoder(
@@ -55,7 +66,7 @@ class FrameDiscriminator(nn.Module):
 
     def forward(self, mixture: Tensor, candidate: Tensor) -> Tensor:
         """Two magnitudes (batch, channels, n_fft / 2, time) → (batch, bands, time)."""
-        x = torch.cat((candidate, mixture), dim=1)
+        x = self.split(torch.cat((candidate, mixture), dim=1))
         memory: Memory | None = None
         for level in self.levels:
             x, memory = level.encode(x, memory)
@@ -67,7 +78,7 @@ class FrameDiscriminator(nn.Module):
     def copy_encoder(self, model: MaskModel) -> int:
         """Copies the weights that a trained AsymUNetMCT's encoder has in common, and returns how many.
 
-        The first block's weights for the mixture, which a separator does not see beside its input, stay as they are.
+        Those that read the mixture, which a separator does not see beside its input, stay as they are.
 
         Raises:
             ModelError: they have nothing in common.

@@ -145,10 +145,15 @@ def readable(message: str) -> str:
         r"Parser key|Does not validate|Subtypes:|Errors:|Given value|Problem with given|Expected a path but"
         r"|Expected a <class 'NoneType'>|Validation failed"
     )
-    lines = (line.strip(" -") for line in message.splitlines())
+    lines = (line.strip().removeprefix("- ") for line in message.splitlines())
     reasons = [line for line in lines if line and not re.match(noise, line)]
     text = "; ".join(dict.fromkeys(reasons)) or " ".join(message.split())
-    text = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text).replace("typing.", "")
+    text = (
+        re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", text).replace("typing.", "").replace("Expected a ", "expected ")
+    )
+    text = text.replace(". Got value: ", ", got ")
+    if option and text.startswith("unrecognized arguments: --"):
+        return text.replace(": --", f": --{option}.")
     return f"--{option}: {text}" if option else text
 
 

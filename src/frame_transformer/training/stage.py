@@ -190,12 +190,12 @@ def copy_weights(model: MaskModel, path: str) -> None:
     """Copies the weights of a model file. Raises ModelError where there is none, TrainingError where it differs."""
     source = load_model(path)
     if source.config != model.config and source.state_dict().keys() != model.state_dict().keys():
-        raise TrainingError(f"{path}: its network is not that of model.network, so it cannot be started from")
+        raise TrainingError(f"--model.initial_weights {path}: its network is not that of --model.network")
     try:
         model.load_state_dict(source.state_dict())
     except RuntimeError as error:
         raise TrainingError(
-            f"{path}: its network is not that of model.network: {str(error).splitlines()[-1]}"
+            f"--model.initial_weights {path}: its network is not that of --model.network: {str(error).splitlines()[-1]}"
         ) from error
 
 
