@@ -11,7 +11,7 @@ from frame_transformer.training.stage import checkpoint_blocks
 from .measuring import ChildFailedError, Result, in_child, timed
 from .networks import PUBLISHED
 
-CASES = [("default", 256, 1), ("default", 256, 4), ("asym_unet_mct", 64, 1)]
+CASES = [("default", 128, 3), ("asym_unet_mct", 64, 1)]
 
 
 def steps(model: str, frames: int, batch_size: int, threads: int, checkpointing: bool, repeats: int) -> Result:
