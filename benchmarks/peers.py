@@ -75,6 +75,8 @@ def measure(name: str, python: str, song: Path, model: str, threads: int, limit:
         row["whole_s"] = known["finished"]["at"] - started
     elif child.returncode == -signal.SIGKILL and time.time() - started > limit:
         row["ended"] = f"after {time.time() - started:.0f} s, {done:.0f} s of music done"
+    elif child.returncode < 0:
+        row["failed"] = f"killed by signal {-child.returncode}, perhaps for lack of memory"
     else:
         row["failed"] = lines[-1] if lines else f"ended with {child.returncode}"
     if done:
