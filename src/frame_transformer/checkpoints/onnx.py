@@ -28,7 +28,9 @@ FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 EMBEDDED_FRAMES = 257
 TRACED_FRAMES = 288
 CHECKED_FRAMES = (64, 321)
-TOLERANCE = 1e-4
+# Of the largest output. With fresh weights, PyTorch in float32 differs by 3e-4 from itself in float64 (the default's
+# widths with attention everywhere, 321 frames); a graph that computes something else differs by far more.
+TOLERANCE = 1e-3
 INSTALL = "pip install 'frame-transformer[export]'"
 
 
