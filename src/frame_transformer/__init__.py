@@ -1,4 +1,4 @@
-"""Take the voice out of a song, or the song away from the voice.
+"""Separate songs into vocals and instrumental.
 
 >>> import frame_transformer
 >>> stems = frame_transformer.separate("song.mp3")  # doctest: +SKIP
@@ -43,7 +43,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import: what needs it is imported on first use, so that --help answers at once.
+    # Importing torch takes seconds. Names that need it are imported on first use, so that --help is fast.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

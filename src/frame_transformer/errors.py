@@ -2,7 +2,7 @@
 
 
 class FrameTransformerError(Exception):
-    """Base of every error this package raises on purpose; the command prints it without a traceback."""
+    """Base class of the package's errors. The command prints them without a traceback."""
 
 
 class AudioError(FrameTransformerError):
@@ -14,7 +14,7 @@ class ModelError(FrameTransformerError):
 
 
 class DownloadError(FrameTransformerError):
-    """A model file cannot be downloaded, or what arrived is not what was published."""
+    """A model file cannot be downloaded, or differs from the published one."""
 
 
 class OptionError(FrameTransformerError):
@@ -30,16 +30,16 @@ class TrainingError(FrameTransformerError):
 
 
 def explain(error: Exception, subject: object, smaller: str) -> str:
-    """One line about an error that nobody foresaw, met in the work on ``subject``.
+    """One line about an unexpected error while processing ``subject``.
 
-    ``smaller`` says what needs less memory, should that have been missing.
+    ``smaller`` is what to try if there was not enough memory.
     """
     reason = " ".join(str(error).split())
-    # PyTorch's own errors of missing memory: that of a GPU, and a bare RuntimeError on the CPU.
+    # PyTorch raises its own error on a GPU, and a plain RuntimeError on the CPU.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in reason:
         return f"{subject}: not enough memory; try {smaller}"
     return f"{subject}: {type(error).__name__}: {reason[:200] or 'no reason given'} (-v shows where)"
 
 
 class FrameTransformerWarning(UserWarning):
-    """Options that work and are probably not meant; the command prints it in one line."""
+    """Valid options that are probably a mistake. The command prints the warning in one line."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and temporary ones that do not outlive their process for long."""
+"""Atomic writing of files, and temporary files that are cleaned up even after a crash."""
 
 import contextlib
 import hashlib
@@ -20,14 +20,14 @@ _tidied: set[Path] = set()
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write a file or a folder to, moved into place where the block ends well.
+    """A temporary path beside ``path`` to write a file or a folder to, moved into place if the block succeeds.
 
-    The folder of ``path`` is made where it is missing. The temporary name is hidden, has the suffix of ``path`` and
-    names this process: what an earlier process left behind in that folder when it was killed is removed. A file gets
-    the permissions of the user's umask.
+    The folder of ``path`` is created if it is missing. The temporary name is hidden, has the suffix of ``path`` and
+    contains the process id; files left behind by killed processes are removed. A file gets the permissions of the
+    user's umask.
 
     Raises:
-        OSError: the folder cannot be made, or the file cannot be moved into place.
+        OSError: the folder cannot be created, or the file cannot be moved into place.
     """
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{_HOST}-{os.getpid()}.part{path.suffix}")
     _in_use.add(temporary)
     try:
-        # The permissions of a new file here; some libraries create theirs readable by the owner alone.
+        # The default permissions of a new file; some libraries create files that only the owner can read.
         temporary.touch()
         permissions = temporary.stat().st_mode & 0o777
         temporary.unlink()
@@ -53,10 +53,10 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for temporary files, removed at the end; those of processes that were killed are removed before.
+    """A temporary folder, removed at the end. Folders left behind by killed processes are removed first.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
     remove_abandoned(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=f"frame-transformer-{_HOST}-{os.getpid()}-") as folder:
@@ -75,7 +75,7 @@ def _remove(path: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Removes the temporary files of dead processes of this machine from a folder, once for each folder."""
+    """Removes the temporary files of dead processes of this machine from a folder; only once for each folder."""
     if folder in _tidied:
         return
     _tidied.add(folder)
@@ -89,12 +89,12 @@ def remove_abandoned(folder: Path) -> None:
 
 def _is_running(process: int) -> bool:
     if process == os.getpid() or sys.platform == "win32":
-        # Windows refuses to remove a file that a process has open.
+        # Windows refuses to remove an open file.
         return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it runs for another user
+    except PermissionError:  # the process belongs to another user
         return True
     return True

@@ -14,7 +14,7 @@ from frame_transformer.web import PageOptions, create_app
 
 @pytest.fixture
 def client(tiny_file):
-    """A client of the page in this process, with its visits at ``client.app.state.visits``."""
+    """A client of the page in this process, with its sessions at ``client.app.state.sessions``."""
     from starlette.testclient import TestClient
 
     opened = []

@@ -38,7 +38,7 @@ OUTSIDE = "a secret that lies beside the files of the page"
 @pytest.fixture(scope="module")
 def page(start_page, tiny_file):
     """(address, folder of the page's files): a server with short patience and room for many visitors."""
-    limits = {"stalled_seconds": STALLED_SECONDS, "visits_per_minute": 1000}
+    limits = {"stalled_seconds": STALLED_SECONDS, "sessions_per_minute": 1000}
     return start_page(SERVE, tiny_file, json.dumps({"jobs": 2, "limits": limits}))
 
 
@@ -78,7 +78,7 @@ def raw(page, method, target, headers=(), body=b"", source="127.0.0.1"):
 
 
 def cookie(visitor):
-    name = f"visit-{visitor.id}"
+    name = f"session-{visitor.id}"
     return f"{name}={visitor.client.cookies.get(name)}"
 
 
@@ -120,7 +120,7 @@ def test_paths_climb_out_of_nowhere(page, visitor, song):
     (page[1] / "secret").write_text(OUTSIDE)
     address = visitor.song(song())
     assert visitor.separate(address)["state"] == "done"
-    known = {"visit": visitor.id, "song": address.rsplit("/", 1)[1], "track": "mixture.png", "stem": "vocals"}
+    known = {"session": visitor.id, "song": address.rsplit("/", 1)[1], "track": "mixture.png", "stem": "vocals"}
     ways = [
         *("..", "../..", "../secret", "../../secret", "/etc/passwd", "....//....//secret", "upload", "lock"),
         *("..\\..\\secret", "secret\0.png", "~/secret", "file:///etc/passwd", str(page[1] / "secret"), "\u202e", "%"),
@@ -233,7 +233,7 @@ def test_a_strangers_name_for_this_machine_gets_nothing(page, visitor):
     strangers = ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.1")
     for host in (*strangers, "", "[", "a b", "127.0.0.1@evil.example"):
         for method, path in [*routes(page), ("GET", "/"), ("GET", "/page.js"), ("GET", "/openapi.json")]:
-            target = path.format(visit=visitor.id, song="x", track="x", stem="x")
+            target = path.format(session=visitor.id, song="x", track="x", stem="x")
             status, _, body = raw(page, method, target, {"Host": host, "Cookie": cookie(visitor)})
             assert status in (400, 421), (host, method, target, status)
             assert visitor.id.encode() not in body
@@ -247,12 +247,12 @@ def test_other_sites_change_nothing_and_read_nothing(page, visitor):
     changing = [route for route in routes(page) if route[0] != "GET"]
     assert len(changing) >= 6
     for method, path in changing:
-        target = path.format(visit=visitor.id, song="x")
+        target = path.format(session=visitor.id, song="x")
         for origin in foreign:
             assert raw(page, method, target, {"Origin": origin})[0] == 403, (method, path, origin)
         for site in ("cross-site", "same-site"):
             assert raw(page, method, target, {"Sec-Fetch-Site": site})[0] == 403
-    assert raw(page, "POST", "/visits", {"Origin": own, "Sec-Fetch-Site": "same-origin"})[0] == 201
+    assert raw(page, "POST", "/sessions", {"Origin": own, "Sec-Fetch-Site": "same-origin"})[0] == 201
     for method in ("GET", "OPTIONS", "POST"):
         headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
         _, answered, _ = raw(page, method, "/settings", headers)
@@ -262,7 +262,7 @@ def test_other_sites_change_nothing_and_read_nothing(page, visitor):
 
 
 def test_guessing_the_password_takes_for_ever(start_page, tiny_file):
-    limits = {"guesses_per_minute": 10, "visits_per_minute": 5}
+    limits = {"guesses_per_minute": 10, "sessions_per_minute": 5}
     page = start_page(SERVE, tiny_file, json.dumps({"password": "7", "limits": limits}))
 
     def guess(word, source="127.0.0.1", target="/settings", method="GET"):
@@ -278,9 +278,9 @@ def test_guessing_the_password_takes_for_ever(start_page, tiny_file):
     assert status == 429
     assert 0 < int(headers["retry-after"]) <= 60
     assert guess("7", source="127.0.0.2")[0] == 200
-    codes = [guess("7", "127.0.0.2", "/visits", "POST")[0] for _ in range(10)]
+    codes = [guess("7", "127.0.0.2", "/sessions", "POST")[0] for _ in range(10)]
     assert codes == [201] * 5 + [429] * 5
-    assert guess("7", "127.0.0.3", "/visits", "POST")[0] == 201
+    assert guess("7", "127.0.0.3", "/sessions", "POST")[0] == 201
 
 
 def test_requests_that_are_no_uploads_are_small(page, visitor, song):
@@ -318,7 +318,7 @@ def test_small_files_that_would_become_gigabytes(page, visitor, tmp_path):
 
 
 def test_twenty_visitors_at_once_each_get_their_own(page, noise, tmp_path):
-    def visit(number):
+    def session(number):
         samples = 20_000 + number
         path = tmp_path / f"{number}.wav"
         with wave.open(str(path), "wb") as file:
@@ -338,7 +338,7 @@ def test_twenty_visitors_at_once_each_get_their_own(page, noise, tmp_path):
         return stem_samples - number
 
     with ThreadPoolExecutor(20) as pool:
-        assert list(pool.map(visit, range(20))) == [20_000] * 20
+        assert list(pool.map(session, range(20))) == [20_000] * 20
     wait_for(lambda: stored(page) == [])
 
 

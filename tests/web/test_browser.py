@@ -208,16 +208,16 @@ def test_cancel_midway_leaves_no_files_and_the_song_can_be_separated_again(visit
         "document.querySelector('progress')?.value > 0 && document.querySelector('.cancel').offsetParent"
     )
     tab.wait_for_function("/Separating: \\d+ %/.test(document.querySelector('.state').textContent)")
-    visits = page[1]
+    sessions = page[1]
     tab.click(".cancel")
     api.expect(tab.locator(".state")).to_have_text("Cancelled.", timeout=5_000)
-    assert [path.name for path in files_below(visits)] == ["upload"]
+    assert [path.name for path in files_below(sessions)] == ["upload"]
     tab.click("#separate")
     tab.wait_for_function(
         "/^Separating: \\d+ %, about \\d+:\\d\\d left$/.test(document.querySelector('.state').textContent)"
     )
     tab.click(".remove")
-    assert_gone(visits)
+    assert_gone(sessions)
 
 
 def test_closing_the_page_removes_its_files(visitor, page, song):

@@ -23,7 +23,7 @@ from tests.web.visitor import Visitor
 
 def stored(client):
     """What lies in the temporary folder, without the lock."""
-    return [path for path in client.app.state.visits.folder.rglob("*") if path.name != "lock"]
+    return [path for path in client.app.state.sessions.folder.rglob("*") if path.name != "lock"]
 
 
 def hold_separations(monkeypatch):
@@ -63,7 +63,7 @@ def test_separation_names_no_folder_of_the_server(client, song):
     part = client.get(f"{address}/tracks/mixture.pcm", headers={"Range": "bytes=400-799"})
     assert (part.status_code, len(part.content)) == (206, 400)
     assert client.get(f"{address}/tracks/vocals.png").content.startswith(b"\x89PNG")
-    folder = str(client.app.state.visits.folder)
+    folder = str(client.app.state.sessions.folder)
     for said in (str(events), str(stem.headers), client.get("/settings").text, answer.text):
         assert folder not in said
         assert "/root" not in said
@@ -93,11 +93,11 @@ def test_a_failure_nobody_foresaw_is_told_in_plain_words(client, song, monkeypat
         monkeypatch.setattr(separations, "separate_file", raise_error)
         return visitor.separate(address)
 
-    (upload,) = client.app.state.visits.folder.rglob("upload")
+    (upload,) = client.app.state.sessions.folder.rglob("upload")
     for error, said in (
         (TypeError("'<=' not supported between str and /etc/passwd"), jobs.FAILED),
         (OSError(28, "No space left on device", "/tmp/x"), "a.wav: No space left on device"),
-        (MemoryError(), "a.wav: the server has not enough memory for it."),
+        (MemoryError(), "a.wav: the server does not have enough memory for it."),
         (AudioError(f"{upload}: damaged beyond use"), "a.wav: damaged beyond use"),
     ):
         last = fail(error)
@@ -274,7 +274,7 @@ def test_visitors_take_turns_and_are_told_their_place_and_time(client, song, mon
     last = client.get(f"{songs[2]}/separation").json()
     assert (last["before"], last["seconds_left"] is not None) == (2, True)
     again = first.begin(songs[1])
-    assert (again.status_code, "in work already" in again.json()["error"]) == (409, True)
+    assert (again.status_code, "is already being separated" in again.json()["error"]) == (409, True)
     client.delete(f"{songs[1]}/separation")
     assert client.get(f"{songs[1]}/separation").json()["state"] == "cancelled"
     assert client.get(f"{songs[2]}/separation").json()["before"] == 1
@@ -282,8 +282,8 @@ def test_visitors_take_turns_and_are_told_their_place_and_time(client, song, mon
     assert first.follow(songs[2])[-1]["state"] == second.follow(guest)[-1]["state"] == "done"
 
 
-def test_places_are_limited_for_a_visit_an_address_and_in_all(client, song, monkeypatch):
-    client = client(limits=Limits(places=8, visit_places=2))
+def test_places_are_limited_for_a_session_an_address_and_in_all(client, song, monkeypatch):
+    client = client(limits=Limits(places=8, session_places=2))
     go = hold_separations(monkeypatch)
     visitors = [Visitor(client) for _ in range(4)]
     path = song()
@@ -309,20 +309,20 @@ def test_nobody_reaches_the_songs_of_others(client, song):
         for path in ("", "/separation"):
             answer = client.request(method, f"{other.address}/songs/{identity}{path}", json={"models": ["tiny"]})
             assert answer.status_code in (405, 410)
-    # The address alone is not enough: the cookie of the visit is missing, or that of another visit.
+    # The address alone is not enough: the cookie of the session is missing, or that of another session.
     client.cookies.clear()
     for path in ("stems.zip", *(f"songs/{identity}/{path}" for path in paths)):
         assert client.get(f"{visitor.address}/{path}").status_code == 410
-        client.cookies.set(f"visit-{visitor.id}", "guessed")
+        client.cookies.set(f"session-{visitor.id}", "guessed")
         assert client.get(f"{visitor.address}/{path}").status_code == 410
         client.cookies.clear()
 
 
 def test_cookies_are_strict(client):
-    cookie = client().post("/visits").headers["set-cookie"].lower()
+    cookie = client().post("/sessions").headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
-    assert "path=/visits/" in cookie
+    assert "path=/sessions/" in cookie
 
 
 def test_zip_holds_a_folder_for_each_song_and_nothing_is_written_for_it(client, song):
@@ -362,13 +362,13 @@ def test_downloads_of_what_was_just_deleted_are_not_found(client, song):
     visitor = Visitor(client)
     address = visitor.song(song())
     assert visitor.separate(address)["state"] == "done"
-    for path in client.app.state.visits.folder.rglob("*.*"):
+    for path in client.app.state.sessions.folder.rglob("*.*"):
         path.unlink()
     for path in (f"{address}/stems/vocals", f"{address}/tracks/vocals.pcm", f"{visitor.address}/stems.zip"):
         assert client.get(path).status_code == 404, path
 
 
-def test_abandoned_visits_are_removed(client, song):
+def test_abandoned_sessions_are_removed(client, song):
     client = client(keep_minutes=0.01)
     visitor = Visitor(client)
     address = visitor.song(song())
@@ -385,7 +385,7 @@ def test_leaving_and_closing_remove_everything(client, song):
     assert stored(client) == []
     visitor = Visitor(client)
     visitor.song(song())
-    folder = client.app.state.visits.folder
+    folder = client.app.state.sessions.folder
     client.__exit__(None, None, None)
     assert not folder.exists()
     client.__enter__()
@@ -400,7 +400,7 @@ def test_a_server_that_was_killed_is_cleaned_up_after(client, tmp_path, monkeypa
     alive = client()
     assert not left.exists()
     client()
-    assert alive.app.state.visits.folder.exists()
+    assert alive.app.state.sessions.folder.exists()
 
 
 def test_password(client):
@@ -420,7 +420,7 @@ def test_a_client_that_has_hung_up_already_is_no_fault(client):
 
 def test_the_description_for_programs_names_every_address_and_refuses_unknown_fields(client):
     description = client().get("/openapi.json").json()
-    assert set(description["paths"]) >= {"/settings", "/visits", "/visits/{visit}/songs/{song}/separation/events"}
+    assert set(description["paths"]) >= {"/settings", "/sessions", "/sessions/{session}/songs/{song}/separation/events"}
     assert description["components"]["schemas"]["SeparationRequest"]["additionalProperties"] is False
 
 

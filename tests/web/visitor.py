@@ -6,10 +6,10 @@ import json
 class Visitor:
     def __init__(self, client):
         self.client = client
-        answer = client.post("/visits")
+        answer = client.post("/sessions")
         assert answer.status_code == 201, answer.text
-        self.id = answer.json()["visit"]
-        self.address = f"/visits/{self.id}"
+        self.id = answer.json()["session"]
+        self.address = f"/sessions/{self.id}"
 
     def upload(self, path, name=None, **options):
         name = name or path.name

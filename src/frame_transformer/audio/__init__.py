@@ -1,4 +1,4 @@
-"""Decoding, encoding, resampling and spectrograms; knows no models."""
+"""Decoding, encoding, resampling and spectrograms; independent of the models."""
 
 from .formats import FORMATS, audio_suffixes, find_codec, kept_bit_depth
 from .reader import AudioInfo, AudioReader, decode, probe, remix

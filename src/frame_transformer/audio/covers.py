@@ -1,4 +1,4 @@
-"""Cover pictures: decoded once within bounds, so that a broken or huge one is known before it is written."""
+"""Cover pictures: checked and decoded before they are written, with limits on their size."""
 
 import io
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from PIL import Image
 
 from ..errors import AudioError
 
-# What FFmpeg attaches; Pillow knows other formats too, of which one runs a program.
+# The formats that FFmpeg attaches. Pillow reads others too, and one of them runs an external program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MAX_PIXELS = 40_000_000
 MAX_SIDE = 16_384
-MAX_BYTES = 16_000_000  # a block of a FLAC file holds no more than 2²⁴
+MAX_BYTES = 16_000_000  # a metadata block of a FLAC file has at most 2²⁴
 
 
 @dataclass(frozen=True)
 class Cover:
-    """A picture that decodes: its bytes as ``format`` ``"JPEG"`` or ``"PNG"``, and its size in pixels."""
+    """A valid picture: its bytes, its ``format`` (``"JPEG"`` or ``"PNG"``) and its size in pixels."""
 
     data: bytes
     format: str
@@ -29,19 +29,19 @@ class Cover:
         return f"image/{self.format.lower()}"
 
     def thumbnail(self, size: tuple[int, int]) -> Image.Image:
-        """The picture in RGB, made smaller where ``size`` (width, height) asks for it."""
+        """The picture in RGB, reduced to fit into ``size`` (width, height)."""
         image = Image.open(io.BytesIO(self.data), formats=(self.format,))
-        image.draft("RGB", size)  # a JPEG is then decoded at a fraction of its size
+        image.draft("RGB", size)  # decodes a JPEG at a fraction of its size
         image.thumbnail(size)
         return image.convert("RGB")
 
 
-@lru_cache(maxsize=4)  # every stem of a song is written with the same one
+@lru_cache(maxsize=4)  # all stems of a song have the same cover
 def open_cover(data: bytes) -> Cover:
-    """Decodes a picture; other formats than JPEG and PNG become JPEG.
+    """Decodes a picture; formats other than JPEG and PNG are converted to JPEG.
 
     Raises:
-        AudioError: it is no picture, broken, or too large.
+        AudioError: the data is not a picture, broken, or too large.
     """
     if len(data) > MAX_BYTES:
         raise AudioError(f"the picture is too large: {len(data) / 1e6:.0f} MB")

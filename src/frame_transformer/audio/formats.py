@@ -1,4 +1,4 @@
-"""What can be read and written: suffixes, containers, codecs, bit depths, channel layouts."""
+"""Supported file suffixes, containers, codecs, bit depths and channel layouts."""
 
 import io
 import mimetypes
@@ -10,15 +10,15 @@ import av
 from ..errors import OptionError
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-# In use, and read by FFmpeg, which recognises them by their content and names no suffix.
+# FFmpeg recognises these by their content and lists no suffix for them.
 _UNNAMED_SUFFIXES = {".alac", ".dff", ".dsf", ".m4r", ".mpc", ".weba"}
 
 
 @cache
 def audio_suffixes() -> frozenset[str]:
-    """Suffixes, lower case with their dot, of the files that may hold sound which can be read, videos among them.
+    """Suffixes (lower case, with dot) of files that may contain readable audio, including videos.
 
-    They are those of FFmpeg's formats that it would give an audio codec, or that are named after one.
+    These are the suffixes of FFmpeg's formats that have a default audio codec or are named after one.
     """
     pictures = mimetypes.MimeTypes(filenames=())
     found = set(_UNNAMED_SUFFIXES)
@@ -41,10 +41,10 @@ def _holds_sound(kind: av.ContainerFormat) -> bool:
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """A container with its codec by bit depth (None for codecs that have none).
+    """A container and its codecs by bit depth (None for codecs without bit depths).
 
-    ``rates`` (Hz) and ``channels`` are what it is limited to, empty for no limit; other rates become
-    ``fallback_rate``. ``bitrate`` is the default of a lossy codec, in bits per second and channel. ``cover`` says how a
+    ``rates`` (Hz) and ``channels`` are the supported values, empty for all. Other rates are resampled to
+    ``fallback_rate``. ``bitrate`` is the default of a lossy codec, in bits per second and channel. ``cover`` is how a
     picture is stored: as a ``stream``, as a ``comment``, or not at all.
     """
 
@@ -60,17 +60,17 @@ class AudioFormat:
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _AAC_RATES = (7350, *_MP3_RATES, 64000, 88200, 96000)
-# FFmpeg's libopus wrapper permutes the channels of 5.0 and 6.1.
+# FFmpeg's libopus wrapper permutes the channels of 5.0 and 6.1 audio.
 _OPUS_CHANNELS = (1, 2, 3, 4, 6, 8)
-# PyAV's FFmpeg has no good Vorbis encoder: Ogg files hold Opus, which every player of the last decade reads.
+# PyAV's FFmpeg has no good Vorbis encoder, so Ogg files contain Opus.
 _OPUS = AudioFormat("ogg", {None: "libopus"}, (48000,), channels=_OPUS_CHANNELS, bitrate=80_000, cover="comment")
 
 FORMATS = {
-    # rf64: beyond 4 GiB (an hour and a half of 7.1 at 24 bits) a plain wav header overflows.
+    # rf64, because a plain WAV header overflows at 4 GiB (1.5 hours of 7.1 at 24 bits).
     "wav": AudioFormat("wav", {"16": "pcm_s16le", "24": "pcm_s24le", "32f": "pcm_f32le"}, options={"rf64": "auto"}),
     "flac": AudioFormat("flac", {"16": "flac", "24": "flac"}, cover="stream"),
     "mp3": AudioFormat("mp3", {None: "libmp3lame"}, _MP3_RATES, channels=(1, 2), bitrate=160_000, cover="stream"),
-    # The ipod container of FFmpeg takes no cover through PyAV; it is mp4 under another brand.
+    # FFmpeg's ipod container does not accept a cover through PyAV; it is mp4 with another brand.
     "m4a": AudioFormat("mp4", {None: "aac"}, _AAC_RATES, bitrate=128_000, cover="stream", options={"brand": "M4A "}),
     "ogg": _OPUS,
     "opus": _OPUS,
@@ -78,10 +78,10 @@ FORMATS = {
 
 
 def find_codec(name: str, bit_depth: str | None, formats: dict[str, AudioFormat] = FORMATS) -> tuple[AudioFormat, str]:
-    """A format by name and the codec for a bit depth (16 where the format has one and None is asked for).
+    """Returns the format with this name and its codec for a bit depth (by default 16 if the format has bit depths).
 
     Raises:
-        OptionError: a format or bit depth that does not exist.
+        OptionError: unknown format or bit depth.
     """
     if name not in formats:
         raise OptionError(f"unknown audio format {name!r}: use one of {', '.join(formats)}")
@@ -97,7 +97,7 @@ def find_codec(name: str, bit_depth: str | None, formats: dict[str, AudioFormat]
 
 
 def kept_bit_depth(name: str, source_depth: str) -> str | None:
-    """The bit depth of format ``name`` that keeps a source of ``source_depth`` ("16", "24" or "32f") best.
+    """The bit depth of format ``name`` that best preserves a source of ``source_depth`` ("16", "24" or "32f").
 
     None for a format without bit depths.
     """

@@ -1,4 +1,4 @@
-"""The links of a chained Ogg file: parts that follow one another, each with headers of its own (RFC 3533)."""
+"""The links of a chained Ogg file: consecutive streams, each with its own headers (RFC 3533)."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _BEGIN, _END = 2, 4  # flags of the first and the last page of a stream
 
 
 class Link(NamedTuple):
-    """The bytes ``start`` to ``end`` of a file; ``complete`` where their last page is marked as the last."""
+    """The bytes from ``start`` to ``end`` of a file; ``complete`` if the last page has the end-of-stream flag."""
 
     start: int
     end: int
@@ -18,7 +18,7 @@ class Link(NamedTuple):
 
 
 def find_links(file: BinaryIO) -> list[Link]:
-    """Where the links lie: each starts with a page that begins a stream and follows one that does not."""
+    """Finds the links: each starts with a first page of a stream after a page that is not a first one."""
     links: list[Link] = []
     start, flags = 0, _BEGIN
     for position, page_flags in _pages(file):
@@ -30,7 +30,7 @@ def find_links(file: BinaryIO) -> list[Link]:
 
 
 def _pages(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Position and flags of every whole page; what lies between pages is passed over."""
+    """Position and flags of every complete page; bytes between pages are skipped."""
     size = file.seek(0, os.SEEK_END)
     position = 0
     while position < size:
@@ -47,7 +47,7 @@ def _pages(file: BinaryIO) -> Iterator[tuple[int, int]]:
 
 
 def _find(file: BinaryIO, position: int, size: int) -> int:
-    """Where the next page seems to start; ``size`` if none does."""
+    """The position where the next page seems to start; ``size`` if there is none."""
     while position < size:
         file.seek(position)
         chunk = file.read(1 << 16)

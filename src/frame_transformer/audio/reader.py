@@ -1,4 +1,4 @@
-"""Reading audio of any container and codec that FFmpeg knows, block by block, through PyAV."""
+"""Reading audio in all containers and codecs of FFmpeg, block by block, with PyAV."""
 
 import io
 import itertools
@@ -23,25 +23,25 @@ from .resampling import Resampler
 from .section import Section
 
 Source = str | os.PathLike[str] | BinaryIO
-Rows = np.ndarray | list[np.ndarray]  # float32, a row for each channel
+Rows = np.ndarray | list[np.ndarray]  # float32, one row per channel
 
-# What is beyond is a damaged or a forged header: no sound, and memory for hours of it.
+# Values outside these limits come from damaged or forged headers, and could use up the memory.
 MIN_RATE, MAX_RATE = 1_000, 3_000_000
 MAX_CHANNELS = 64
-# Beyond these a sample is a fault: codecs overshoot full scale by a few dB, float files may be scaled as integers.
+# Larger samples are errors. Codecs overshoot full scale by a few dB; float files may be scaled as integers.
 MAX_LEVEL, MAX_FLOAT_LEVEL = 8.0, 65_536.0
-# Samples beside a fault that share its damaged frame, and the share of faults that makes a file useless.
-FAULT_REACH, MAX_FAULTS = 2048, 0.1
-# Time stamps wander by this much (s) without a gap: where they count samples, and where they are a coarser clock's.
+# Samples beside a faulty one that are probably in the same damaged frame; the fraction that makes a file unusable.
+FAULT_MARGIN, MAX_FAULTS = 2048, 0.1
+# Jitter of time stamps (s) that is not a gap: if they count samples, and if they come from a coarser clock.
 EXACT_JITTER, CLOCK_JITTER = 0.015, 0.05
-MAX_SILENCE = 3600.0  # s of gaps in all; what goes beyond is a fault of the time stamps
-CLOCK_RESET = 1.0  # s; time stamps that go back further start anew
-MAX_READ_ERRORS = 10  # without a packet in between
-# Whose length is guessed from the bitrate or the last time stamps.
+MAX_SILENCE = 3600.0  # s of all gaps; more means that the time stamps are wrong
+CLOCK_RESET = 1.0  # s; time stamps that jump back further restart the clock
+MAX_READ_ERRORS = 10  # in a row
+# Containers whose duration is estimated from the bitrate or the last time stamps.
 GUESSED_LENGTHS = {"aac", "amr", "dts", "loas", "mlp", "mpeg", "mpegts", "ogg", "truehd"}
-# Where the header has the size of the file: first byte, end, what is to be added.
+# Where a header declares the size of the file: first byte, end, number to add.
 DECLARED_SIZES = {"avi": (4, 8, 8), "w64": (16, 24, 0), "wav": (4, 8, 8)}
-# What multiplexers write about the file itself: wrong once copied to another file.
+# Tags that describe the file itself and would be wrong in another file.
 TECHNICAL_TAGS = {
     "encoder",
     "major_brand",
@@ -59,12 +59,12 @@ TECHNICAL_TAGS = {
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says of an audio stream. ``sample_rate`` in Hz, ``duration`` in seconds.
+    """Header information about an audio stream. ``sample_rate`` is in Hz, ``duration`` in seconds.
 
-    ``bit_depth`` is what keeps the samples in a file without loss: ``"16"`` (also for lossy codecs), ``"24"`` or
-    ``"32f"``. ``stream`` is the stream's number among the file's ``streams`` audio streams. ``tags`` have FFmpeg's
-    names in lower case (``title``, ``artist``, ``album``, ``date``, ``track``, ...); ``cover`` is the attached picture,
-    its bytes as stored.
+    ``bit_depth`` is the smallest that stores the samples without loss: ``"16"`` (also for lossy codecs), ``"24"`` or
+    ``"32f"``. ``stream`` is the number of the stream among the file's ``streams`` audio streams. ``tags`` have FFmpeg's
+    names in lower case (``title``, ``artist``, ``album``, ``date``, ``track``, ...); ``cover`` is the attached picture
+    as stored in the file.
     """
 
     sample_rate: int
@@ -80,7 +80,7 @@ class AudioInfo:
 
 
 def _open_file(source: Source) -> AbstractContextManager[BinaryIO]:
-    """The source as a binary file at its start; a file object of the caller's stays open afterwards."""
+    """The source as a binary file at position 0. A file object of the caller is left open."""
     if not isinstance(source, str | os.PathLike):
         if not hasattr(source, "read"):
             raise AudioError(f"expected a path or a binary file, got {type(source).__name__}; io.BytesIO reads bytes")
@@ -110,8 +110,8 @@ def _rewound(file: BinaryIO) -> BinaryIO:
 
 
 def _open_container(file: Section, name: str) -> Any:
-    # FFmpeg gets an open file, never a name, so that a colon in a name is no protocol; the whitelist keeps a playlist
-    # that poses as a song from opening other files or addresses. Pictures beyond the limit are not decoded.
+    # FFmpeg gets an open file, because it would take a colon in a name for a protocol. The whitelist prevents a
+    # playlist disguised as a song from opening other files or URLs. Pictures above the limit are not decoded.
     options = {"protocol_whitelist": "none", "max_pixels": str(MAX_PIXELS)}
     try:
         return av.open(file, metadata_errors="replace", options=options)
@@ -124,7 +124,7 @@ def _reason(error: Exception) -> str:
 
 
 def _choose_stream(container: Any, name: str, number: int | None) -> Any:
-    """The audio stream of a number, or the one that the file flags as its default, else the first."""
+    """The audio stream with this number; without a number, the default stream of the file, else the first."""
     streams = container.streams.audio
     if not streams:
         raise AudioError(f"{name}: has no audio stream")
@@ -149,7 +149,7 @@ def _is_picture(stream: Any) -> bool:
 
 
 def _others(container: Any, stream: Any) -> list[Any]:
-    """The streams of sound and picture beside ``stream`` whose start is known."""
+    """The other audio and video streams whose start time is known."""
     return [
         other
         for other in container.streams
@@ -182,7 +182,7 @@ def _read_info(container: Any, stream: Any) -> AudioInfo:
 
 
 def _bit_depth(context: Any) -> str:
-    if context.codec.lossy and context.name != "wavpack":  # a lossy mode and a lossless one, which is used
+    if context.codec.lossy and context.name != "wavpack":  # which has a lossless mode
         return "16"
     depths = {"s32": "24", "flt": "32f", "dbl": "32f"}
     return depths.get(context.format.packed.name, "16") if context.format else "16"
@@ -193,13 +193,12 @@ def _name(source: Source) -> str:
 
 
 def probe(source: Source, stream: int | None = None) -> AudioInfo:
-    """Properties, tags and cover of a file, without decoding it.
+    """Reads the properties, tags and cover of a file without decoding it.
 
-    ``stream`` is the number (from 0) of the audio stream; None takes the one that is flagged as the default, else the
-    first.
+    ``stream`` is the number (from 0) of the audio stream; None selects the default stream of the file, else the first.
 
     Raises:
-        AudioError: the source is missing, empty, a folder, no audio, or has no such audio stream.
+        AudioError: the source is missing, empty, a folder, not audio, or does not have this audio stream.
     """
     with _open_file(source) as file:
         info = _probe_section(Section(file), _name(source), stream)
@@ -219,23 +218,22 @@ def _probe_section(section: Section, name: str, stream: int | None) -> AudioInfo
 
 
 class AudioReader:
-    """Iterates over the float32 (channels, samples) blocks of a file at its own rate; may be iterated again.
+    """Iterates over a file in float32 (channels, samples) blocks at its own sample rate; can be iterated repeatedly.
 
-    All blocks but the last have ``block_size`` samples. Integer formats map to [-1, 1), float files are not clipped.
-    Encoder delay and padding are removed where the file declares them. Chained streams come one after the other, in the
-    first one's rate and channels. Samples far beyond full scale, which damaged frames decode to, are clipped. After an
-    iteration ``warnings`` says what was wrong and did not prevent it.
+    All blocks except the last have ``block_size`` samples. Integer formats are scaled to [-1, 1); float files are not
+    clipped. Encoder delay and padding are removed if the file declares them. Chained streams are concatenated, with the
+    sample rate and channels of the first. Samples far beyond full scale come from damaged frames and are clipped. After
+    an iteration, ``warnings`` lists the problems that were found.
 
     Args:
         source: a path, or a binary file object that can seek.
-        block_size: samples in a block; None for 65536, or two seconds where they are less.
-        stream: number (from 0) of the audio stream, for files that hold several; None for the one that the file flags
-            as its default, else the first.
-        fill_gaps: put silence where the time stamps leave a gap, and before sound that starts after the picture, so
-            that the sound stays under the picture; False closes both up.
+        block_size: samples in a block; None for 65536 or two seconds, whichever is less.
+        stream: number (from 0) of the audio stream; None for the default stream of the file, else the first.
+        fill_gaps: insert silence at gaps in the time stamps, and before audio that starts after the video, so that both
+            stay in sync; False leaves such gaps out.
 
     Raises:
-        AudioError: the source is missing, no audio, damaged beyond use, or holds NaN or infinite samples.
+        AudioError: the source is missing, not audio, too damaged to use, or contains NaN or infinite samples.
     """
 
     def __init__(
@@ -255,7 +253,7 @@ class AudioReader:
 
     @cached_property
     def cover(self) -> bytes | None:
-        """The cover as JPEG or PNG, if it has one that decodes; one that does not is left out with a warning."""
+        """The cover as JPEG or PNG, or None. A cover that cannot be decoded is left out with a warning."""
         if self.info.cover is None:
             return None
         try:
@@ -289,7 +287,7 @@ class AudioReader:
         self.warnings += faults.warnings()
 
     def _decoded(self) -> Iterator[Rows]:
-        """Every frame and gap of the file."""
+        """All frames and gaps of the file."""
         with _open_file(self.source) as file:
             if self.info.container != "ogg":
                 yield from _Part(self, Section(file)).rows()
@@ -309,15 +307,15 @@ class AudioReader:
 
 
 class _Part:
-    """What one container holds: the whole file, or a link of a chained one. ``seconds`` is how far it has been read."""
+    """The audio of one container: the whole file, or a link of a chained one. ``seconds`` is how far it was read."""
 
     def __init__(self, reader: AudioReader, file: Section):
         self.name, self.info, self.warnings = reader.name, reader.info, reader.warnings
         self.fill_gaps = reader.fill_gaps
         self.file = file
         self.seconds = self.silence = 0.0
-        self.picture_seconds = 0.0  # how far the other streams go
-        self.first_position: int | None = None  # of the sound, in bytes
+        self.picture_seconds = 0.0  # end of the other streams
+        self.first_position: int | None = None  # of the audio, in bytes
         self.read_error = ""
 
     def rows(self) -> Iterator[Rows]:
@@ -325,9 +323,9 @@ class _Part:
             stream = _choose_stream(container, self.name, self.info.stream)
             self.tick = float(stream.time_base)  # s
             self.other_starts = [float(s.start_time * s.time_base) for s in _others(container, stream)]
-            self.origin: float | None = None  # the time stamp of the first sample, or of what starts before it
+            self.origin: float | None = None  # time stamp of the first sample, or of an earlier stream
             first_gap = 0.0
-            # Streams may change their format midway (chained or joined files).
+            # The format may change within a stream (chained or joined files).
             for form, frames in itertools.groupby(self._frames(container, stream), _form_of):
                 if not MIN_RATE <= form[2] <= MAX_RATE:
                     raise AudioError(f"{self.name}: has a part of {form[2]} Hz after {self.seconds:.1f} s")
@@ -342,7 +340,7 @@ class _Part:
                         yield from convert.silence(gap)
                     end = None
                     if is_last and self.info.container.startswith("mov") and frame.duration:
-                        # MP4 states the padding of the last frame as a shorter duration; FFmpeg leaves the samples in.
+                        # MP4 declares padding by a shorter last frame; FFmpeg does not remove the samples.
                         end = round(frame.duration * self.tick * convert.rate)
                     self.seconds += frame.samples / convert.rate
                     yield from convert.frame(frame, end)
@@ -355,13 +353,13 @@ class _Part:
             self._compare_lengths(stream)
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
-        """The packets of the stream; a demuxer that fails is asked again, as it may find the next one."""
+        """The packets of the stream. After an error the demuxer is asked again, because it may find the next packet."""
         errors = 0
         packets = container.demux()
         while errors < MAX_READ_ERRORS:
             try:
                 packet = next(packets, None)
-            except IndexError:  # PyAV's: the packet belongs to a stream that begins midway
+            except IndexError:  # from PyAV: the packet belongs to a stream that was added later
                 packets = container.demux()
                 continue
             except Exception as error:
@@ -385,13 +383,13 @@ class _Part:
             self.read_error = _reason(self.file.error)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[tuple[av.AudioFrame, bool]]:
-        """Frames, each with whether it is the last; damaged packets are left out and counted."""
+        """Frames, each with whether it is the last. Damaged packets are skipped and counted."""
         stream.thread_type = "AUTO"
         damaged, held = 0, None
         for packet in itertools.chain(self._packets(container, stream), [None]):
             try:
                 frames = stream.decode(packet)
-            except Exception:  # FFmpeg's errors, and PyAV's own on frames of impossible layouts
+            except Exception:  # errors of FFmpeg, and of PyAV for frames of impossible layouts
                 damaged += 1
                 continue
             for frame in frames:
@@ -405,12 +403,12 @@ class _Part:
 
     def _jitter(self, stream: Any, rate: int) -> float:
         if self.info.container == "flac":
-            return 0.5 / rate  # its frames carry the numbers of their samples
+            return 0.5 / rate  # frames are numbered by samples
         counts_samples = (1 / (stream.time_base * rate)).denominator == 1
         return EXACT_JITTER if counts_samples else CLOCK_JITTER
 
     def _gap_before(self, frame: av.AudioFrame, jitter: float) -> float:
-        """Seconds that the time stamps leave between the sound so far and this frame."""
+        """Seconds between the end of the audio so far and this frame, according to the time stamps."""
         if frame.pts is None:
             return 0.0
         time = frame.pts * self.tick
@@ -423,11 +421,11 @@ class _Part:
         return gap if gap > jitter else 0.0
 
     def _compare_lengths(self, stream: Any) -> None:
-        """Warns where less could be read than the file declares; a length guessed from the bitrate is no promise."""
+        """Warns if less could be read than the file declares. Estimated lengths are ignored."""
         seconds, declared = max(self.seconds, self.picture_seconds), self._declared_seconds(stream)
         reason = f" ({self.read_error})" if self.read_error else ""
         if declared:
-            # FLAC declares its samples, other containers about how long they last.
+            # FLAC declares the number of samples, other containers an approximate duration.
             tolerance = 1e-6 if self.info.container == "flac" else 0.1 + 0.001 * declared
             digits = 1 if abs(declared - seconds) > 0.1 else 3
             read, promised = f"{seconds:.{digits}f} s", f"{declared:.{digits}f} s"
@@ -447,7 +445,7 @@ class _Part:
             header = stream.codec_context.extradata or b""  # STREAMINFO
             return (int.from_bytes(header[13:18]) & (1 << 36) - 1) / self.info.sample_rate
         if container == "mp3":
-            # The frame before the first with sound holds the number of frames, or the length is a guess.
+            # The number of frames is in a frame before the first with audio; without it the length is an estimate.
             first = self.first_position or 0
             self.file.seek(max(0, first - 4096))
             before = self.file.read(min(4096, first))
@@ -457,12 +455,12 @@ class _Part:
             self.file.seek(0)
             declared = int.from_bytes(self.file.read(end)[start:], "little") + more
             size = self.file.size
-            # Programs that write to a pipe declare sizes near the limit.
+            # Programs that write to a pipe declare a size near the maximum.
             return self.seconds * declared / size if size < declared < 0x7FFF0000 else None
         return duration
 
 
-Form = tuple[str, str, int]  # of samples: format, layout, rate
+Form = tuple[str, str, int]  # sample format, channel layout, sample rate
 
 
 def _form_of(item: tuple[av.AudioFrame, bool]) -> Form:
@@ -471,13 +469,13 @@ def _form_of(item: tuple[av.AudioFrame, bool]) -> Form:
 
 
 class _Converter:
-    """Brings frames of one form to float32 rows in the rate and channels of the file."""
+    """Converts frames of one form to float32 rows with the sample rate and channels of the file."""
 
     def __init__(self, form: Form, info: AudioInfo):
         _, layout, self.rate = form
         self.channels = info.channels
         self.own_channels = av.AudioLayout(layout).nb_channels
-        # PyAV miscounts the planes from eight on.
+        # PyAV miscounts eight or more planes.
         self.is_planar = self.own_channels < 8
         self._floats = av.AudioResampler("fltp" if self.is_planar else "flt", layout, self.rate)
         self._resampler = Resampler(self.rate, info.sample_rate, info.channels)
@@ -487,8 +485,8 @@ class _Converter:
         """The rows of a frame up to sample ``end``."""
         frame.pts = None
         for converted in self._floats.resample(frame):
-            # Views: to_ndarray would copy every frame, and they are copied to blocks anyway.
-            planes: Any = converted.planes  # whose type does not say that they are buffers
+            # Views, because the rows are copied into blocks anyway; to_ndarray would copy every frame.
+            planes: Any = converted.planes  # PyAV's type is not declared as a buffer
             samples = converted.samples
             if self.is_planar:
                 rows: Rows = [np.frombuffer(plane, np.float32, samples)[:end] for plane in planes]
@@ -508,7 +506,7 @@ class _Converter:
 
 
 class _Faults:
-    """Clips what lies far beyond full scale, and counts it."""
+    """Clips and counts samples far beyond full scale."""
 
     def __init__(self, name: str, info: AudioInfo):
         self.name, self.rate = name, info.sample_rate
@@ -520,7 +518,7 @@ class _Faults:
         self.peak = 0.0
 
     def clipped(self, block: np.ndarray) -> np.ndarray:
-        """The block without faults.
+        """Returns the block with faulty samples clipped.
 
         Raises AudioError for NaN or infinite samples.
         """
@@ -535,14 +533,14 @@ class _Faults:
                 self.first = self.samples + int(faults[0])
             self.faults += len(faults)
             self.peak = max(self.peak, float(level.max()))
-            reach = 0 if self.is_float else FAULT_REACH
-            for start, end in _stretches(faults, reach):
+            margin = 0 if self.is_float else FAULT_MARGIN
+            for start, end in _ranges(faults, margin):
                 np.clip(block[:, start:end], -1, 1, out=block[:, start:end])
         self.samples += block.shape[1]
         return block
 
     def warnings(self) -> list[str]:
-        """What was clipped. Raises AudioError where it was too much for a fault."""
+        """A warning about clipped samples, if any. Raises AudioError if there were too many."""
         if not self.faults:
             return []
         level = f"up to {20 * np.log10(self.peak):+.0f} dB over full scale"
@@ -552,16 +550,16 @@ class _Faults:
         return [f"{self.name}: {self.faults} samples of damaged sound were clipped: {level}, {first}"]
 
 
-def _stretches(samples: np.ndarray, reach: int) -> Iterator[tuple[int, int]]:
-    """Start and end of the stretches within ``reach`` of the sorted sample numbers."""
-    for stretch in np.split(samples, np.flatnonzero(np.diff(samples) > 2 * reach + 1) + 1):
-        yield max(0, int(stretch[0]) - reach), int(stretch[-1]) + reach + 1
+def _ranges(samples: np.ndarray, margin: int) -> Iterator[tuple[int, int]]:
+    """Merged (start, end) ranges of ``margin`` samples around each of the sorted sample numbers."""
+    for group in np.split(samples, np.flatnonzero(np.diff(samples) > 2 * margin + 1) + 1):
+        yield max(0, int(group[0]) - margin), int(group[-1]) + margin + 1
 
 
 def remix(x: np.ndarray, channels: int) -> np.ndarray:
-    """Brings float32 (channels, samples) to another number of channels, 1 to 8.
+    """Converts float32 (channels, samples) to another number of channels, 1 to 8.
 
-    Mono is copied to both sides of stereo, stereo averaged to mono; surround sound follows FFmpeg's matrix (ITU-R
+    Mono is copied to both channels of stereo, and stereo is averaged to mono. Surround uses FFmpeg's matrix (ITU-R
     BS.775).
 
     Raises:
@@ -578,7 +576,7 @@ def remix(x: np.ndarray, channels: int) -> np.ndarray:
     if x.shape[1] == 0:
         return np.zeros((channels, 0), np.float32)
     frame = av.AudioFrame.from_ndarray(x.astype(np.float32, copy=False).T.reshape(1, -1), "flt", LAYOUTS[len(x)])
-    frame.sample_rate = 48_000  # any rate: the matrix does not depend on it
+    frame.sample_rate = 48_000  # arbitrary: the matrix does not depend on it
     (mixed,) = av.AudioResampler("flt", LAYOUTS[channels], frame.sample_rate).resample(frame)
     return np.ascontiguousarray(mixed.to_ndarray().reshape(-1, channels).T)
 
@@ -586,9 +584,13 @@ def remix(x: np.ndarray, channels: int) -> np.ndarray:
 def decode(
     source: Source, sample_rate: int | None = None, channels: int | None = None, stream: int | None = None
 ) -> tuple[np.ndarray, int]:
-    """The whole file as float32 (channels, samples), and its rate in Hz; resampled and remixed where asked for.
+    """Decodes a whole file, and resamples and remixes it if requested.
 
-    Raises as :class:`AudioReader`.
+    Returns:
+        float32 (channels, samples), and the sample rate in Hz.
+
+    Raises:
+        AudioError: as for :class:`AudioReader`.
     """
     reader = AudioReader(source, stream=stream)
     rate, channels = sample_rate or reader.info.sample_rate, channels or reader.info.channels

@@ -1,19 +1,19 @@
-"""Sample-rate conversion with soxr, streaming, with an output length that depends on the input length alone."""
+"""Streaming sample-rate conversion with soxr; the output length depends only on the input length."""
 
 import numpy as np
 import soxr
 
 
 def resampled_length(samples: int, in_rate: int, out_rate: int) -> int:
-    """Samples that `samples` samples at `in_rate` Hz become at `out_rate` Hz: the exact quotient, rounded up."""
+    """The number of samples after resampling `samples` samples from `in_rate` to `out_rate` (Hz), rounded up."""
     return -(-samples * out_rate // in_rate)
 
 
 class Resampler:
     """Streaming converter from `in_rate` to `out_rate` (Hz) for blocks of shape `(channels, samples)`.
 
-    However the input is cut into blocks, the output is the same and has `resampled_length` samples in all.
-    Equal rates pass blocks through untouched.
+    The output does not depend on how the input is divided into blocks, and has `resampled_length` samples in all.
+    If the rates are equal, blocks are returned unchanged.
     """
 
     def __init__(self, in_rate: int, out_rate: int, channels: int) -> None:
@@ -22,15 +22,15 @@ class Resampler:
         self._read = self._written = 0
 
     def process(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """Convert float32 `(channels, samples)`; the result may be empty until enough input came.
+        """Convert float32 `(channels, samples)`; the result may be empty until there is enough input.
 
-        `last=True` ends the stream and returns everything that was held back.
+        `last=True` ends the stream and returns all remaining samples.
         """
         if self.in_rate == self.out_rate:
             return block
         self._read += block.shape[1]
         output = self._stream.resample_chunk(np.ascontiguousarray(block.T, dtype=np.float32), last=last).T
-        # soxr rounds the end of the stream to the nearest sample; we promise the next whole one.
+        # soxr rounds the length to the nearest sample, resampled_length rounds it up.
         total = resampled_length(self._read, self.in_rate, self.out_rate)
         if self._written + output.shape[1] > total:
             output = output[:, : total - self._written]

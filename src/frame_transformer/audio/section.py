@@ -1,4 +1,4 @@
-"""A stretch of a file as FFmpeg reads it."""
+"""A section of a file as a file object for FFmpeg."""
 
 import io
 import os
@@ -6,10 +6,10 @@ from typing import BinaryIO
 
 
 class Section(io.RawIOBase):
-    """The bytes ``start`` to ``end`` of a file as a file of their own; ``end`` None for the rest.
+    """The bytes from ``start`` to ``end`` (None for the end of the file) of a file, as a read-only file object.
 
-    Exceptions do not pass through FFmpeg: a read that fails is the end, and ``error`` is why. While it is in use the
-    file must not be moved by others.
+    Exceptions cannot pass through FFmpeg, so a failed read returns no data and its reason is kept in ``error``. Nobody
+    else may change the position of the file while the section is in use.
     """
 
     def __init__(self, file: BinaryIO, start: int = 0, end: int | None = None):
@@ -24,7 +24,7 @@ class Section(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file, but -1 for what is before the start."""
+        """Moves to a position and returns it, or returns -1 if it is before the start."""
         target = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         if target < 0:
             return -1

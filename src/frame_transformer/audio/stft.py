@@ -1,8 +1,7 @@
-"""Short-time Fourier transform and its inverse over a stream of blocks: memory does not grow with the song.
+"""Streaming short-time Fourier transform and its inverse, in memory that does not depend on the song's length.
 
-Frames are centred on multiples of ``hop_length`` with reflect padding and a periodic Hann window, as ``torch.stft``
-makes them. Where the song does not end on a hop, one frame more follows, so that every sample lies under two windows
-and the inverse is exact to the last sample.
+As in ``torch.stft``, frames are centred on multiples of ``hop_length``, with reflect padding and a periodic Hann
+window. If the song does not end on a hop, one more frame is appended, so that the inverse is exact to the last sample.
 """
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 
 class StreamingSTFT:
-    """Pushes (channels, samples) blocks in, gets (channels, n_fft / 2 + 1, frames) complex64 out."""
+    """Transforms (channels, samples) blocks to complex64 (channels, n_fft / 2 + 1, frames)."""
 
     def __init__(self, n_fft: int, hop_length: int):
         self.n_fft, self.hop_length = n_fft, hop_length
@@ -22,11 +21,11 @@ class StreamingSTFT:
 
     @property
     def song_frames(self) -> int:
-        """Frames of ``torch.stft`` over what was pushed so far, without the one that completes the last hop."""
+        """The number of frames of ``torch.stft`` for the samples so far, without the appended one."""
         return 1 + self.samples // self.hop_length
 
     def push(self, block: Tensor) -> Tensor:
-        """Returns the frames that are complete, perhaps none."""
+        """Adds a block and returns the frames that are complete, possibly none."""
         self.samples += block.shape[1]
         self._buffer = block if self._buffer is None else torch.cat((self._buffer, block), dim=1)
         pad = self.n_fft // 2
@@ -38,11 +37,11 @@ class StreamingSTFT:
         return self._frames()
 
     def finish(self) -> Tensor:
-        """Returns the last frames."""
+        """Returns the remaining frames."""
         samples, pad = self.samples, self.n_fft // 2
         assert self._buffer is not None
         if not self._started:
-            # Too short to reflect: silence follows.
+            # Too short to reflect: pad with silence.
             self.push(self._buffer.new_zeros(len(self._buffer), pad + 1 - samples))
             self.samples = samples
             right = pad + self.hop_length
@@ -62,7 +61,7 @@ class StreamingSTFT:
         frames = self._buffer[:, self._next :].unfold(1, self.n_fft, self.hop_length)
         spectrum = torch.fft.rfft(frames * self.window).transpose(1, 2)
         self._next += ready * self.hop_length
-        # The tail's reflection looks back at most n_fft / 2 + hop_length samples.
+        # Reflecting the end needs at most n_fft / 2 + hop_length samples.
         drop = min(self._next, self._buffer.shape[1] - 2 * self.n_fft)
         if drop > 0:
             self._buffer, self._next = self._buffer[:, drop:], self._next - drop
@@ -70,7 +69,7 @@ class StreamingSTFT:
 
 
 class StreamingISTFT:
-    """Pushes (channels, n_fft / 2 + 1, frames) in, gets (channels, samples) out, from sample 0 on."""
+    """Transforms (channels, n_fft / 2 + 1, frames) to (channels, samples), starting at sample 0."""
 
     def __init__(self, n_fft: int, hop_length: int):
         self.n_fft, self.hop_length = n_fft, hop_length
@@ -83,8 +82,8 @@ class StreamingISTFT:
         channels, _, frames = spectrum.shape
         if frames == 0:
             return torch.empty(channels, 0)
-        pieces = torch.fft.irfft(spectrum.transpose(1, 2), self.n_fft) * self.window
-        signal = self._overlap_add(pieces)
+        segments = torch.fft.irfft(spectrum.transpose(1, 2), self.n_fft) * self.window
+        signal = self._overlap_add(segments)
         envelope = self._overlap_add(self.window.square().expand(1, frames, -1))[0]
         overlap = self.n_fft - self.hop_length
         if self._signal is not None:
@@ -95,7 +94,7 @@ class StreamingISTFT:
         return self._after_padding(signal[:, :done], envelope[:done])
 
     def finish(self) -> Tensor:
-        """The last samples, up to the middle of the last frame: none where a window is two hops long."""
+        """Returns the remaining samples, up to the middle of the last frame; none if a window is two hops long."""
         rest = self.n_fft // 2 - self.hop_length
         assert self._signal is not None
         return self._after_padding(self._signal[:, :rest], self._envelope[:rest])
@@ -105,11 +104,11 @@ class StreamingISTFT:
         self._skip -= skipped
         return (signal / envelope.clamp_min(1e-11))[:, skipped:]
 
-    def _overlap_add(self, pieces: Tensor) -> Tensor:
-        # A sum of shifted slices takes an eighth of the time of ``fold``.
-        channels, frames, _ = pieces.shape
-        parts = pieces.split(self.hop_length, dim=2)
-        hops = pieces.new_zeros(channels, frames + len(parts) - 1, self.hop_length)
-        for shift, part in enumerate(parts):
+    def _overlap_add(self, segments: Tensor) -> Tensor:
+        # Adding shifted slices takes an eighth of the time of ``fold``.
+        channels, frames, _ = segments.shape
+        slices = segments.split(self.hop_length, dim=2)
+        hops = segments.new_zeros(channels, frames + len(slices) - 1, self.hop_length)
+        for shift, part in enumerate(slices):
             hops[:, shift : shift + frames, : part.shape[2]] += part
         return hops.flatten(1)[:, : (frames - 1) * self.hop_length + self.n_fft]

@@ -1,4 +1,4 @@
-"""Writing audio files and still-picture videos, each whole or not at all, through PyAV."""
+"""Writing audio files and videos with a still picture, with PyAV."""
 
 import base64
 import errno
@@ -37,7 +37,7 @@ _REASONS = {
 
 @contextmanager
 def reported(path: Path) -> Iterator[None]:
-    """Turns errors of the file system and of FFmpeg into one line about ``path``."""
+    """Turns errors of the file system and of FFmpeg into an AudioError about ``path``."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:
@@ -47,7 +47,7 @@ def reported(path: Path) -> Iterator[None]:
 
 
 def _picture_comment(cover: Cover) -> str:
-    """A picture as the METADATA_BLOCK_PICTURE comment of Ogg files (RFC 9639, section 8.8, in base64)."""
+    """A picture as METADATA_BLOCK_PICTURE comment of Ogg files (RFC 9639, section 8.8, in base64)."""
     mime, front_cover, bits_per_pixel = cover.mime_type.encode(), 3, 24
     head = struct.pack(
         f">II{len(mime)}sI5I",
@@ -57,22 +57,22 @@ def _picture_comment(cover: Cover) -> str:
 
 
 class AudioWriter:
-    """Encodes float32 (channels, samples) blocks to a file that appears when the writer closes without an error.
+    """Encodes float32 (channels, samples) blocks to a file, which appears when the writer closes without an error.
 
-    A rate that the format cannot hold is resampled to one that it can. A cover that is no readable picture, or that
-    the format cannot hold, is left out.
+    Audio is resampled if the format does not support its sample rate. A cover that is not a valid picture, or that the
+    format does not support, is left out.
 
     Args:
-        path: the file; its suffix names the format unless ``audio_format`` does.
+        path: the file to write. Its suffix determines the format unless ``audio_format`` is given.
         sample_rate: Hz. channels: 1 to 8.
         audio_format: a key of ``FORMATS``.
         bit_depth: ``"16"``, ``"24"`` or ``"32f"`` for wav, ``"16"`` or ``"24"`` for flac; 16 by default.
-        bitrate: bits per second of a lossy codec; for stereo 320 kbit/s of mp3, 256 of m4a, 160 of Opus when None.
+        bitrate: bits per second of a lossy codec; None for 320,000 (mp3), 256,000 (m4a) or 160,000 (Opus) of stereo.
         tags: metadata entries.
-        cover: the bytes of a picture.
+        cover: bytes of a picture.
 
     Raises:
-        OptionError: a format or bit depth that does not exist. AudioError: the file cannot be written.
+        OptionError: unknown format or bit depth. AudioError: the file cannot be written.
     """
 
     _formats = FORMATS
@@ -106,7 +106,7 @@ class AudioWriter:
             with suppress(AudioError):
                 picture = open_cover(cover)
         with reported(self.path):
-            # What is wrong with the name should be known now, not after an hour of separation.
+            # Reports an unusable path now rather than after an hour of separation.
             if self.path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self._target = ExitStack()
@@ -148,7 +148,7 @@ class AudioWriter:
     def write(self, block: np.ndarray) -> None:
         """Encodes float32 (channels, samples); values beyond ±1 are clipped by integer and most lossy formats.
 
-        Raises AudioError for NaN or infinite samples, and where the file cannot be written.
+        Raises AudioError for NaN or infinite samples, or if the file cannot be written.
         """
         with reported(self.path):
             self._encode(self._resampler.process(block))
@@ -158,9 +158,9 @@ class AudioWriter:
             return
         if not np.isfinite(block).all():
             raise AudioError(
-                f"{self.path}: cannot be written: samples are NaN or infinite; look for a fault in the model's weights"
+                f"{self.path}: cannot be written: samples are NaN or infinite; the weights of the model may be damaged"
             )
-        # Interleaved: PyAV sees no more than eight planes of a planar frame.
+        # Interleaved, because PyAV supports at most eight planes.
         interleaved = np.ascontiguousarray(block.T, np.float32).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(interleaved, "flt", self.layout)
         frame.sample_rate, frame.time_base, frame.pts = self.rate, Fraction(1, self.rate), self._written
@@ -172,7 +172,7 @@ class AudioWriter:
         self._container.mux(self._stream.encode(None))
 
     def _discard(self, error: BaseException) -> None:
-        """Closes what is open and has the temporary file removed."""
+        """Closes the container and removes the temporary file."""
         with suppress(av.FFmpegError, OSError, AttributeError):
             self._container.close()
         with suppress(OSError):
@@ -199,7 +199,7 @@ class AudioWriter:
 class VideoWriter(AudioWriter):
     """Writes an ``.mp4`` video: AAC under a still picture (the cover, else a dark frame), H.264, one frame a second.
 
-    Used as :class:`AudioWriter`.
+    The arguments are those of :class:`AudioWriter`.
     """
 
     _formats = {"mp4": replace(FORMATS["m4a"], options={})}  # noqa: RUF012

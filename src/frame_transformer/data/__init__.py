@@ -1,4 +1,4 @@
-"""Training data: catalogues of songs, their prepared form, random crops and VoxAug."""
+"""Training data: catalogues of songs, prepared songs, random crops and VoxAug augmentation."""
 
 from ..errors import DataError
 from .catalogue import Role, Song, discover, gather, roles_in, split_of

@@ -1,9 +1,9 @@
-"""Augmentations as batched torch operations on `(batch, channels, samples)`.
+"""Batched audio augmentations on `(batch, channels, samples)`.
 
 An effect takes the audio, one tensor `(batch,)` for each range of its `Effect`, and a `Noise` source; it returns audio
-of the same shape. Effects on a whole mix take its stems, `(batch, stems, channels, samples)`, and do the same linear
-operation to each, so that the stems still add up to the mixture. `retime` changes the length and works crop by crop.
-Whether and how strongly they apply is VoxAug's.
+of the same shape. Effects on a whole mix take its stems, `(batch, stems, channels, samples)`, and apply the same
+linear operation to each, so that the stems still add up to the mixture. `retime` changes the length and processes one
+crop at a time. VoxAug decides whether and how strongly effects are applied.
 """
 
 import math
@@ -29,7 +29,7 @@ INTERVALS = (-12, -9, -8, -5, -4, -3, 3, 4, 5, 7, 8, 9, 12)
 
 @dataclass(frozen=True)
 class Noise:
-    """Random numbers of each crop of a batch: the same for a crop whatever batch it is in."""
+    """Random numbers for each crop of a batch; those of a crop do not depend on the rest of the batch."""
 
     seeds: Sequence[int]
     device: torch.device
@@ -51,7 +51,7 @@ class Noise:
 
 
 def amplitude(decibels: Tensor) -> Tensor:
-    """Amplitude ratio of a level in dB."""
+    """Converts a level in dB to an amplitude ratio."""
     return 10 ** (decibels / 20)
 
 
@@ -66,12 +66,12 @@ def keep_level(changed: Tensor, original: Tensor) -> Tensor:
 
 
 def polarity(x: Tensor, noise: Noise) -> Tensor:
-    """Turns the waveform over."""
+    """Inverts the waveform."""
     return -x
 
 
 def channel_swap(x: Tensor, noise: Noise) -> Tensor:
-    """Left for right."""
+    """Swaps left and right."""
     return x.flip(1)
 
 
@@ -82,19 +82,19 @@ def channel_drop(x: Tensor, noise: Noise) -> Tensor:
 
 
 def balance(x: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
-    """Moves the sound to the left by ``decibels`` of level difference (to the right if negative)."""
+    """Pans to the left by a level difference of ``decibels`` (to the right if negative)."""
     half = decibels / 2
     return x * amplitude(torch.stack([half, -half], dim=1))[..., None]
 
 
 def width(x: Tensor, factor: Tensor, noise: Noise) -> Tensor:
-    """Scales the side signal: 0 is mono, 1 changes nothing."""
+    """Scales the side signal by ``factor``: 0 gives mono, 1 changes nothing."""
     middle = x.mean(dim=1, keepdim=True)
     return middle + (x - middle) * factor[:, None, None]
 
 
 def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
-    """A smooth random frequency response: 10 points from 20 Hz to Nyquist, normal with ``depth`` dB, on a log axis."""
+    """Applies a smooth random response: normal with ``depth`` dB at 10 points from 20 Hz to Nyquist on a log axis."""
     points = 10
     curve = noise.normal(points) * depth[:, None]
     between = _between_points(points, x.shape[-1], x.device)
@@ -103,7 +103,7 @@ def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _between_points(points: int, samples: int, device: torch.device) -> Tensor:
-    """How much each of the points from 20 Hz to Nyquist says about each bin: `(points, bins)`."""
+    """Interpolation weights of points from 20 Hz to Nyquist for each bin: `(points, bins)`."""
     frequencies = torch.arange(samples // 2 + 1, device=device) * (SAMPLE_RATE / samples)
     position = (frequencies.clamp_min(20) / 20).log() / math.log(SAMPLE_RATE / 2 / 20) * (points - 1)
     distance = (position - torch.arange(points, device=device)[:, None]).abs().clamp_max(1)
@@ -111,17 +111,19 @@ def _between_points(points: int, samples: int, device: torch.device) -> Tensor:
 
 
 def reverb(x: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
-    """Adds exponentially decaying noise as a room: ``seconds`` to decay by 60 dB, ``wet`` dB relative to the dry sound.
+    """Adds reverberation that decays by 60 dB in ``seconds``, at ``wet`` dB relative to the dry sound.
 
-    Polack's stochastic model of late reverberation; the two channels get independent tails, cut off after 4 s.
+    Polack's stochastic model of late reverberation; exponentially decaying noise, independent in both channels,
+    for at most 4 s.
     """
     return room(x[:, None], seconds, wet, noise)[:, 0]
 
 
 def chop(x: Tensor, tempo: Tensor, noise: Noise) -> Tensor:
-    """Cuts the sound into eighths or sixteenths at ``tempo`` (beats per minute), as samplers do.
+    """Cuts the sound into eighths or sixteenths at ``tempo`` (beats per minute), like a sampler.
 
-    Slices repeat the one before (0.35), play backwards (0.2) or are silent (0.15); cuts are faded over 3 ms.
+    A slice repeats the one before (probability 0.35), is played backwards (0.2) or is silent (0.15). Cuts are faded
+    over 3 ms.
     """
     samples, fade = x.shape[-1], SAMPLE_RATE * 3 // 1000
     slices = samples // SHORTEST_SLICE + 1
@@ -148,14 +150,14 @@ def chop(x: Tensor, tempo: Tensor, noise: Noise) -> Tensor:
 
 
 def telephone(x: Tensor, low: Tensor, high: Tensor, noise: Noise) -> Tensor:
-    """Leaves the band from ``low`` to ``high`` (Hz), 24 dB an octave beyond it, at the level of the whole."""
+    """Band-pass from ``low`` to ``high`` (Hz) with slopes of 24 dB per octave, at unchanged level."""
     return keep_level(_filtered(x, _band(x, low, high, order=8)), x)
 
 
 def harmony(x: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
-    """Adds the same voice a third, fourth, fifth, sixth or octave higher or lower, ``decibels`` above the original.
+    """Adds the voice a third, fourth, fifth, sixth or octave higher or lower, at ``decibels`` relative to the original.
 
-    It comes from the middle of the original and is placed anywhere between left and right.
+    The added voice is a mono copy of the original, panned randomly.
     """
     choice, place = noise.uniform(2).unbind(1)
     ratios = [2 ** (INTERVALS[number] / 12) for number in (choice * len(INTERVALS)).long().tolist()]
@@ -168,22 +170,22 @@ def harmony(x: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
 
 
 def doubling(x: Tensor, seconds: Tensor, cents: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
-    """Adds the same voice as sung again: late by about ``seconds``, its pitch wandering by up to ``cents``.
+    """Adds the voice as if it were sung again: delayed by about ``seconds``, its pitch drifting by up to ``cents``.
 
-    The copies (``decibels`` above the original) differ between left and right.
+    The copies, at ``decibels`` relative to the original, differ between left and right.
     """
     late, rate, phase = noise.uniform(3, x.shape[1]).unbind(1)
     return _with_copy(x, seconds[:, None] * (0.8 + 0.4 * late), cents, 0.3 + 0.5 * rate, phase, decibels)
 
 
 def chorus(x: Tensor, seconds: Tensor, cents: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
-    """`doubling` whose pitch wavers faster, 0.8 to 3 Hz, in step but not in phase on the left and right."""
+    """`doubling` with a faster pitch modulation, 0.8 to 3 Hz, at the same rate but another phase left and right."""
     rate, phase = noise.uniform(2, x.shape[1]).unbind(1)
     return _with_copy(x, seconds[:, None], cents, 0.8 + 2.2 * rate[:, :1], phase, decibels)
 
 
 def flanger(x: Tensor, seconds: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
-    """Adds a copy, alike on both sides, whose delay sweeps from 0 to ``seconds`` and back at 0.1 to 0.6 Hz."""
+    """Adds a copy, the same in both channels, whose delay sweeps from 0 to ``seconds`` and back at 0.1 to 0.6 Hz."""
     rate, phase = noise.uniform(2, 1).unbind(1)
     return _with_copy(x, seconds[:, None] / 2, None, 0.1 + 0.5 * rate, phase, decibels)
 
@@ -191,8 +193,8 @@ def flanger(x: Tensor, seconds: Tensor, decibels: Tensor, noise: Noise) -> Tenso
 def echo(x: Tensor, tempo: Tensor, feedback: Tensor, wet: Tensor, noise: Noise) -> Tensor:
     """Repeats in time with ``tempo`` (beats per minute): an eighth, a dotted eighth or a quarter apart.
 
-    The first is ``wet`` dB above the original, each next one ``feedback`` times the one before, through the same
-    band-pass. One in two goes from side to side.
+    The first repeat is at ``wet`` dB relative to the original; each further one is ``feedback`` times the one before,
+    through the same band-pass. Half of the echoes alternate between left and right.
     """
     samples = x.shape[-1]
     note, sides, low, high = noise.uniform(4).unbind(1)
@@ -201,7 +203,7 @@ def echo(x: Tensor, tempo: Tensor, feedback: Tensor, wet: Tensor, noise: Noise) 
     crosses = (sides < 0.5)[:, None, None]
     sent = _filtered(x, _band(x, 100 * 4**low, 2000 * 4**high, order=4))
     sent = torch.where(crosses, sent.mean(dim=1, keepdim=True), sent) * amplitude(wet)[:, None, None]
-    # Every repeat is heard on both sides, or the odd ones on the left and the even ones on the right.
+    # All repeats are in both channels, or odd ones on the left and even ones on the right.
     left_right = torch.tensor([[1.0, 0.0], [0.0, 1.0]], device=x.device)[..., None]
     result = x.clone()
     for row, step in enumerate(delay.tolist()):
@@ -214,7 +216,8 @@ def echo(x: Tensor, tempo: Tensor, feedback: Tensor, wet: Tensor, noise: Noise) 
 def distortion(x: Tensor, drive: Tensor, bias: Tensor, noise: Noise) -> Tensor:
     """Soft clipping by tanh, ``drive`` dB above the crop's RMS; ``bias`` (0 to 1) adds even harmonics.
 
-    What is below hearing, which a bias makes of every swell, is taken out again as by the capacitors of an amplifier.
+    The bias turns changes of level into inaudibly low frequencies, which are removed, as by the coupling capacitors of
+    an amplifier.
     """
     scaled = x / rms(x).clamp_min(1e-8) * amplitude(drive)[:, None, None] / 4
     offset = bias[:, None, None]
@@ -246,21 +249,21 @@ def emphasis(x: Tensor, coefficient: Tensor, noise: Noise) -> Tensor:
 
 
 def multiplicative_noise(x: Tensor, deviation: Tensor, noise: Noise) -> Tensor:
-    """Every bin of the spectrogram, alike in both channels, times 1 + normal noise of that standard deviation."""
+    """Multiplies each bin of the spectrogram, alike in both channels, by 1 + normal noise of this ``deviation``."""
     spectrum = _stft(x)
     factor = 1 + noise.normal(*spectrum.shape[-2:]) * deviation[:, None, None]
     return _istft(spectrum * factor[:, None], x.shape[-1])
 
 
 def phase_noise(x: Tensor, deviation: Tensor, noise: Noise) -> Tensor:
-    """Turns the phase of every bin of the spectrogram, alike in both channels, by normal noise in radians."""
+    """Rotates the phase of each bin of the spectrogram, alike in both channels, by normal noise (radians)."""
     spectrum = _stft(x)
     turn = noise.normal(*spectrum.shape[-2:]) * deviation[:, None, None]
     return _istft(spectrum * torch.polar(torch.ones_like(turn), turn)[:, None], x.shape[-1])
 
 
 def time_mask(x: Tensor, seconds: Tensor, noise: Noise) -> Tensor:
-    """Silences one span of that length, faded over 10 ms (after SpecAugment, Park et al. 2019, section 2)."""
+    """Silences one span of ``seconds``, faded over 10 ms (after SpecAugment, Park et al. 2019, section 2)."""
     samples = x.shape[-1]
     half = seconds * SAMPLE_RATE / 2
     centre = noise.uniform(1)[:, 0] * samples
@@ -269,7 +272,7 @@ def time_mask(x: Tensor, seconds: Tensor, noise: Noise) -> Tensor:
 
 
 def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
-    """Takes out one band of that width, centred log-uniformly from 60 Hz to 16 kHz (after SpecAugment)."""
+    """Removes one band of ``octaves``, centred log-uniformly from 60 Hz to 16 kHz (after SpecAugment)."""
     frequencies = _frequencies(x, x.shape[-1])
     centre = math.log2(60) + noise.uniform(1) * math.log2(16000 / 60)
     distance = (frequencies.clamp_min(1).log2() - centre).abs() - octaves[:, None] / 2
@@ -277,23 +280,23 @@ def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
 
 
 def room(stems: Tensor, seconds: Tensor, wet: Tensor, noise: Noise) -> Tensor:
-    """`reverb` of a mix: all its stems in one room, the ``wet`` level being that of the mixture."""
+    """`reverb` of a mix: all stems in the same room, with the ``wet`` level relative to the mixture."""
     tails = noise.normal(stems.shape[2], LONGEST_REVERB)
     wet_stems = torch.stack([_in_room(*one) for one in zip(stems, tails, seconds.tolist(), strict=True)])
     return keep_mix_level(stems + keep_mix_level(wet_stems, stems) * amplitude(wet)[:, None, None, None], stems)
 
 
 def bus_compression(stems: Tensor, threshold: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
-    """Turns all stems down where the mixture is loud: by 1 - 1 / ``ratio`` of what it exceeds the threshold by.
+    """Compresses the mixture, with the same gain for all stems: -(1 - 1 / ``ratio``) dB per dB above the threshold.
 
-    ``threshold`` is in dB relative to the RMS of the mixture. Attack within 15 ms, release at 20 to 100 dB a second.
+    ``threshold`` is in dB relative to the RMS of the mixture. Attack within 15 ms, release at 20 to 100 dB per second.
     """
     step = SAMPLE_RATE // 200
     mixture = stems.sum(dim=1)
     energy = functional.avg_pool1d(mixture.square().mean(dim=1, keepdim=True), step)
     level = 10 * (energy / rms(mixture).square().clamp_min(1e-12)).clamp_min(1e-12).log10()
     over = (level - threshold[:, None, None]).clamp_min(0) * (1 - 1 / ratio)[:, None, None]
-    # A straight line down from every peak, in dB: the highest of these lines is the gain reduction.
+    # The release is a straight line in dB from every peak; the highest of these lines is the gain reduction.
     fall = (20 * 5 ** noise.uniform(1, 1)) * step / SAMPLE_RATE * torch.arange(over.shape[-1], device=over.device)
     reduction = (over + fall).cummax(dim=2).values - fall
     reduction = functional.avg_pool1d(reduction, 3, stride=1, padding=1, count_include_pad=False)
@@ -302,15 +305,15 @@ def bus_compression(stems: Tensor, threshold: Tensor, ratio: Tensor, noise: Nois
 
 
 def coding(stems: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
-    """Holes and noise as of a low bit rate: the mixture's magnitudes are rounded, ``ratio`` dB finer than their level.
+    """Simulates a low bit rate: rounds the mixture's magnitudes with noise ``ratio`` dB below their level.
 
-    The level is that of a bin's band of 350 Hz in its frame. Stems get the gain that rounding gave the mixture's bin.
+    The level is that of the surrounding 350 Hz in the frame. Stems get the gain of the mixture in each bin.
     """
     hop, band = STFT_SIZE // 2, 16
     spectrum = _stft(stems, hop)
     magnitude = spectrum.sum(dim=1).abs()  # (batch, channels, frequency, time)
     power = magnitude[:, :, :-1].square().unflatten(2, (-1, band)).mean(dim=3)
-    # Rounding to whole steps errs by step / √12; of the power of that, overlapping frames keep half.
+    # The rounding error is step / √12 (RMS), and overlapping frames keep half of its power.
     step = (power * 24).sqrt().clamp_min(1e-9) / amplitude(ratio)[:, None, None, None]
     step = functional.pad(step.repeat_interleave(band, dim=2), (0, 0, 0, 1), mode="replicate")
     gain = (magnitude / step).round() * step / magnitude.clamp_min(1e-9)
@@ -318,22 +321,22 @@ def coding(stems: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
 
 
 def lowpass(stems: Tensor, cutoff: Tensor, noise: Noise | None = None) -> Tensor:
-    """Leaves nothing above ``cutoff`` (Hz), and all below 0.93 of it."""
+    """Removes everything above ``cutoff`` (Hz); frequencies below 0.93 ``cutoff`` are unchanged."""
     frequencies = _frequencies(stems, stems.shape[-1])
     place = ((cutoff[:, None] - frequencies) / (0.07 * cutoff[:, None])).clamp(0, 1)
     return _filtered(stems, (1 - torch.cos(math.pi * place)) / 2)
 
 
 def keep_mix_level(changed: Tensor, stems: Tensor) -> Tensor:
-    """``changed`` stems, all scaled alike, so that their mixture has the RMS that the mixture of ``stems`` has."""
+    """Scales ``changed`` stems by one factor, so that their mixture has the RMS of the mixture of ``stems``."""
     return changed * (rms(stems.sum(dim=1)) / rms(changed.sum(dim=1)).clamp_min(1e-8))[:, None]
 
 
 def retime(x: Tensor, tempo: float, pitch: float, samples: int) -> Tensor:
     """Changes the tempo and pitch of one crop, both as ratios: `(channels, n)` to `(channels, samples)`.
 
-    ``n`` must be at least `retime_length`. Equal ratios resample only; others go through the phase vocoder,
-    which begins 1024 samples late.
+    ``n`` must be at least `retime_length`. Equal ratios only need resampling. Others also use the phase vocoder,
+    which starts 1024 samples late.
     """
     rate = tempo / pitch
     if rate == 1:
@@ -342,7 +345,7 @@ def retime(x: Tensor, tempo: float, pitch: float, samples: int) -> Tensor:
 
 
 def retime_length(samples: int, tempo: float, pitch: float) -> int:
-    """How many samples `retime` needs to make ``samples``."""
+    """The number of samples that `retime` needs for ``samples`` output samples."""
     if tempo == pitch:
         return _resample_source(samples, pitch)
     return _resample_source(round(samples * tempo / pitch) + 2 * STFT_SIZE, pitch)
@@ -351,11 +354,11 @@ def retime_length(samples: int, tempo: float, pitch: float) -> int:
 def resample(x: Tensor, ratio: float, samples: int) -> Tensor:
     """Plays ``ratio`` times as fast, pitch and time together, in the frequency domain: `(…, n)` to `(…, samples)`.
 
-    The ratio met is up to 1.6 % higher, because only lengths with fast Fourier transforms are used.
+    The actual ratio is up to 1.6 % higher, because only lengths with fast Fourier transforms are used.
     """
     if ratio == 1:
         return x[..., :samples]
-    # The transform takes the sound for periodic; the jump from its end to its start rings in the margins, cut off here.
+    # The transform assumes a periodic signal. The jump from its end to its start rings in the margins, cut off here.
     length, source = fast_length(samples + 2 * MARGIN), _resample_source(samples, ratio)
     spectrum = torch.fft.rfft(x[..., :source])[..., : length // 2 + 1]
     return torch.fft.irfft(spectrum, n=length)[..., MARGIN : MARGIN + samples] * (length / source)
@@ -368,13 +371,13 @@ def _resample_source(samples: int, ratio: float) -> int:
 def phase_vocoder(x: Tensor, rate: float, samples: int) -> Tensor:
     """Plays ``rate`` times as fast at the same pitch: `(channels, n)` to `(channels, samples)`.
 
-    Flanagan & Golden 1966, in the form of Laroche & Dolson 1999 without phase locking. The phase is followed on the
-    sum of the channels and all are turned alike, which keeps the stereo image.
+    Flanagan & Golden 1966, in the form of Laroche & Dolson 1999 without phase locking. The phase is computed from
+    the sum of the channels, and all are rotated alike, which preserves the stereo image.
     """
     spectrum = _stft(x)
     middle = spectrum.sum(dim=0)
     frames = samples // STFT_HOP + 1
-    # The frames at both ends hold mirrored sound, whose phases would stay wrong: begin after them.
+    # The first frames contain reflected audio, whose wrong phases would persist, so start after them.
     position = STFT_SIZE // STFT_HOP // 2 + torch.arange(frames, device=x.device) * rate
     left = position.long()
     weight = position - left
@@ -388,7 +391,7 @@ def phase_vocoder(x: Tensor, rate: float, samples: int) -> Tensor:
 
 
 def _in_room(x: Tensor, noise: Tensor, seconds: float) -> Tensor:
-    """The reflections alone of `(…, channels, samples)`; one crop at a time, for the length is that of the room."""
+    """The reflections of one crop `(…, channels, samples)` without the direct sound."""
     samples, length = x.shape[-1], min(int(seconds * SAMPLE_RATE), noise.shape[-1])
     time = torch.arange(length, device=x.device) / SAMPLE_RATE
     tail = noise[..., :length] * torch.exp(time * (-math.log(1000) / seconds))
@@ -399,9 +402,9 @@ def _in_room(x: Tensor, noise: Tensor, seconds: float) -> Tensor:
 def _with_copy(
     x: Tensor, seconds: Tensor, cents: Tensor | None, rate: Tensor, phase: Tensor, decibels: Tensor
 ) -> Tensor:
-    """Adds a copy whose delay swings around ``seconds`` at ``rate`` (Hz), both `(batch, channels or 1)`.
+    """Adds a copy whose delay oscillates around ``seconds`` at ``rate`` (Hz), both `(batch, channels or 1)`.
 
-    The swing is as wide as the pitch needs to waver by ``cents``; without them it is all of the delay.
+    The depth is chosen to modulate the pitch by ``cents``; if they are None, it is the whole delay.
     """
     speed = 2 * math.pi * rate
     depth = seconds if cents is None else ((2 ** (cents / 1200) - 1)[:, None] / speed).minimum(seconds)
@@ -412,7 +415,7 @@ def _with_copy(
 
 
 def _delayed(x: Tensor, delay: Tensor) -> Tensor:
-    """Reads every sample ``delay`` (samples, `(batch, channels or 1, samples)`) late; cubic between samples."""
+    """Delays each sample by ``delay`` (samples, `(batch, channels or 1, samples)`) with cubic interpolation."""
     before = int(float(delay.max())) + 3
     padded = functional.pad(x, (before, 2))
     whole = delay.ceil()
@@ -428,14 +431,14 @@ def _frequencies(x: Tensor, size: int) -> Tensor:
 
 
 def _band(x: Tensor, low: Tensor, high: Tensor, order: int, size: int | None = None) -> Tensor:
-    """The magnitude response of a Butterworth high-pass and low-pass: 3 ``order`` dB an octave, `(batch, bins)`."""
+    """Magnitude response of a Butterworth high-pass and low-pass, 3 ``order`` dB per octave: `(batch, bins)`."""
     frequencies = _frequencies(x, size or x.shape[-1]).clamp_min(1)
     below, above = (low[:, None] / frequencies) ** order, (frequencies / high[:, None]) ** order
     return ((1 + below) * (1 + above)).rsqrt()
 
 
 def _filtered(x: Tensor, response: Tensor) -> Tensor:
-    """`(batch, …, samples)` through a real ``response`` `(batch, bins)`, without delay."""
+    """Filters `(batch, …, samples)` with a zero-phase ``response`` `(batch, bins)`."""
     response = response.reshape(len(x), *[1] * (x.ndim - 2), -1)
     return torch.fft.irfft(torch.fft.rfft(x) * response, n=x.shape[-1])
 
@@ -454,7 +457,7 @@ def _istft(spectrum: Tensor, samples: int, hop: int = STFT_HOP) -> Tensor:
 
 @lru_cache
 def fast_length(samples: int) -> int:
-    """The next length without prime factors above 7, for which Fourier transforms are fast."""
+    """The next length without prime factors above 7, for which the FFT is fast."""
     best = 2 ** math.ceil(math.log2(samples))
     for sevens, fives, threes in product(range(7), range(8), range(12)):
         odd = 7**sevens * 5**fives * 3**threes
@@ -464,5 +467,5 @@ def fast_length(samples: int) -> int:
 
 
 def seeds_of(crop_seeds: Sequence[int], *path: int) -> list[int]:
-    """Seeds that depend on the crop's seed and on ``path`` (which stem, which effect)."""
+    """Derives seeds from the crops' seeds and ``path`` (stem, effect)."""
     return [int(np.random.SeedSequence([seed, *path]).generate_state(1, np.uint64)[0] >> 1) for seed in crop_seeds]

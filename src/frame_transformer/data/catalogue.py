@@ -1,4 +1,4 @@
-"""Which songs there are, what is known of each, and which split it belongs to; nothing is decoded here."""
+"""Finding songs, their stems and their split, without decoding anything."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ Split = Literal["train", "validation"]
 
 @dataclass(frozen=True)
 class AudioFile:
-    """An audio file, or audio stream number ``stream`` (from 0) of one that holds several stems."""
+    """An audio file, or the audio stream ``stream`` (from 0) of a file with several stems."""
 
     path: Path
     stream: int = 0
@@ -39,11 +39,11 @@ class AudioFile:
 
 @dataclass(frozen=True)
 class Song:
-    """What is known of one song before decoding.
+    """A song before decoding.
 
-    ``stems`` maps "instrumental", "vocals", "mixture" or "music" (unlabelled) to the files whose sum it is. A song of
-    role "songs" has two of the first three; with a mixture it is a pair, and the missing stem is the difference.
-    Songs of one ``group`` (the name, unless a scan finds the same music twice) always share a split.
+    ``stems`` maps "instrumental", "vocals", "mixture" or "music" (unlabelled) to the files that add up to it. A song of
+    the role "songs" has two of the first three; if one is the mixture, the missing stem is the difference. Songs with
+    the same ``group`` are always in the same split. It is the name, unless a scan finds the same music twice.
     """
 
     name: str
@@ -57,14 +57,14 @@ class Song:
 
     @property
     def files(self) -> list[AudioFile]:
-        """Every file of the song, in the order of its stems."""
+        """All files of the song, in the order of its stems."""
         return [file for files in self.stems.values() for file in files]
 
 
 def split_of(group: str, validation_share: float = 0.05, seed: int = 0) -> Split:
-    """The split of a song, from the name of its group alone: the same on every machine, and for every stem of it.
+    """The split of a song. It depends only on the name of its group, so it is the same on every machine.
 
-    What lies in a folder "validation" or "test" (as in MUSDB18) is never trained on; what lies in "train" always is.
+    Songs in a folder "validation" or "test" (as in MUSDB18) are never trained on; songs in "train" always are.
     """
     top = group.split("/")[0].lower()
     if top in ("validation", "test"):
@@ -74,7 +74,7 @@ def split_of(group: str, validation_share: float = 0.05, seed: int = 0) -> Split
 
 
 def top_folder(name: str) -> str:
-    """The first folder in a song's name that is none of `SPLIT_FOLDERS` or `FOLDER_ROLES`, or the name without them."""
+    """The first folder of a song's name after any `SPLIT_FOLDERS` and `FOLDER_ROLES`, or the name without them."""
     parts = name.split("/")
     while len(parts) > 1 and parts[0].lower() in (*SPLIT_FOLDERS, *FOLDER_ROLES):
         del parts[0]
@@ -82,9 +82,9 @@ def top_folder(name: str) -> str:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """Every audio file below ``folder`` (by suffix, hidden ones left out), sorted.
+    """All audio files below ``folder`` (by suffix, without hidden ones), sorted.
 
-    Raises DataError when the folder is missing, unreadable or not a folder.
+    Raises DataError if the folder is missing or unreadable.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; give a folder of audio files")
@@ -104,10 +104,10 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def roles_in(folder: Path) -> dict[Role, list[Path]]:
-    """The roles of a data folder's subfolders, by their names (`FOLDER_ROLES`), also inside `SPLIT_FOLDERS`.
+    """The roles of a data folder's subfolders by their names (`FOLDER_ROLES`), also inside `SPLIT_FOLDERS`.
 
-    What else holds stems has the role "songs"; without any of these, all is unlabelled music. Raises DataError for a
-    missing or unreadable folder, or one without audio files.
+    Other folders with stems have the role "songs". If there are neither, everything is unlabelled music. Raises
+    DataError if the folder is missing, unreadable or without audio files.
     """
     paths = audio_files(folder)
     if not paths:
@@ -124,14 +124,14 @@ def roles_in(folder: Path) -> dict[Role, list[Path]]:
             continue
         paths = [path for path in paths if folder / name not in path.parents]
     if _songs_with_stems(folder, paths):
-        roles["songs"] = [folder]  # which holds those found further down as well
+        roles["songs"] = [folder]  # includes the song folders further down
     return roles or {"unlabelled": [folder]}
 
 
 def gather(folders: Iterable[Path], roles: Mapping[Role, Iterable[Path]]) -> list[Song]:
-    """The songs in data folders, whose subfolders tell their roles, and in folders of given roles.
+    """The songs in data folders (see `roles_in`) and in folders of given roles.
 
-    Raises DataError as `roles_in` and `discover` do, and when no folder is given.
+    Raises DataError if no folder is given, and as `roles_in` and `discover`.
     """
     merged: dict[Role, dict[Path, None]] = {role: dict.fromkeys(map(Path, roles.get(role, ()))) for role in ROLES}
     for folder in folders:
@@ -143,14 +143,14 @@ def gather(folders: Iterable[Path], roles: Mapping[Role, Iterable[Path]]) -> lis
 
 
 def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:
-    """The songs in folders whose role is known, sorted by role and name.
+    """The songs in folders of known roles, sorted by role and name.
 
-    "instrumentals", "vocals" and "unlabelled" folders hold one song a file. In "songs" folders every folder that holds
+    In "instrumentals", "vocals" and "unlabelled" folders every file is a song. In "songs" folders every folder with
     stems is a song: ``vocals`` with ``instrumental`` or with ``drums``, ``bass`` and ``other`` (MUSDB18-HQ), or
-    ``mixture`` with ``instrumental`` or ``vocals`` (a pair: the missing one is the difference); every ``.stem.mp4``
-    (MUSDB18: streams mixture, drums, bass, other, vocals) is a song too.
+    ``mixture`` with ``instrumental`` or ``vocals`` (the missing stem is the difference). Every ``.stem.mp4`` (MUSDB18:
+    streams mixture, drums, bass, other, vocals) is a song, too.
 
-    Raises DataError for a missing or unreadable folder, or one without songs of its role.
+    Raises DataError if a folder is missing, unreadable or without songs of its role.
     """
     songs = []
     for role in ROLES:
@@ -177,7 +177,7 @@ def discover(folders: Mapping[Role, Iterable[Path]]) -> list[Song]:
 
 
 def _above_split(folder: Path) -> Path:
-    """The folder that names are relative to, so that "validation" or "test" in a folder's path stays in them."""
+    """The folder that names are relative to; a folder "validation" or "test" remains part of the names."""
     return next((parent.parent for parent in (folder, folder.parent) if parent.name.lower() in SPLIT_FOLDERS), folder)
 
 
@@ -199,7 +199,7 @@ def _songs_with_stems(folder: Path, paths: list[Path]) -> list[Song]:
 
 
 def _stems_of(parts: Mapping[str, AudioFile]) -> dict[str, tuple[AudioFile, ...]]:
-    """The two stems to decode out of a song's named files; empty if they do not determine both."""
+    """Selects the two stems to decode from a song's files by name; empty if they do not determine both stems."""
     stems: dict[str, tuple[AudioFile, ...]] = {}
     if "instrumental" in parts:
         stems["instrumental"] = (parts["instrumental"],)

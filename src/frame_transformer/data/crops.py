@@ -1,8 +1,8 @@
-"""Random crops of prepared songs. The loader only reads; VoxAug mixes and augments whole batches.
+"""Random crops of prepared songs. The DataLoader only reads them; VoxAug mixes and augments whole batches.
 
-Crops are numbered through all epochs, and a crop is a pure function of (seed, number). `CropSampler` shares the numbers
-out between ranks, and the DataLoader those of a rank between workers. So no two ranks, workers or epochs draw the same
-crop, and the same crops come whatever the number of ranks and workers.
+Crops are numbered consecutively through all epochs, and a crop is a pure function of (seed, number). `CropSampler`
+distributes the numbers over ranks, and the DataLoader distributes those of a rank over workers. So no two ranks,
+workers or epochs draw the same crop, and the crops do not depend on the number of ranks and workers.
 """
 
 from collections import Counter
@@ -24,16 +24,16 @@ MOST_BACKING = 2
 
 @dataclass(frozen=True)
 class CropConfig:
-    """What is drawn. Shares are of all crops; what they leave is a mix of two different songs.
+    """How crops are drawn. Shares are fractions of all crops; the remaining crops are mixes of two different songs.
 
-    Seconds more than ``active_level_db`` below the song's loud places count as silence; ``active_share`` of the crops
-    hold a second that does not, the rest fall anywhere. In a share ``backing`` of the mixes of two songs another singer
-    is heard behind the first, in a third of these two others.
+    Seconds more than ``active_level_db`` below the song's loud passages count as silence. A share ``active_share`` of
+    the crops contains a second that is not silent; the others are taken from anywhere. A share ``backing`` of the mixes
+    of two songs has one more singer in the background, and a third of these has two.
 
-    Every singer (`PreparedSong.singer`) is drawn as often, however much there is of each; instrumentals are drawn by
-    how long they are. ``weights`` and ``bandwidths`` map patterns of "role/name" (as in `fnmatch`, the first that fits
-    holds) to how many times as often a singer or an instrumental is drawn, and to a frequency (Hz) above which a song
-    holds nothing of use, if it is lower than what was measured: ``{"vocals/chant-*": 0.2}``.
+    All singers (`PreparedSong.singer`) are drawn equally often, and instrumentals in proportion to their length.
+    ``weights`` and ``bandwidths`` map patterns of "role/name" (see `fnmatch`; the first match applies), such as
+    ``{"vocals/chant-*": 0.2}``. A weight multiplies how often a singer or an instrumental is drawn. A bandwidth (Hz)
+    replaces the measured one if it is lower.
     """
 
     no_vocals: float = 0.08
@@ -49,13 +49,13 @@ class CropConfig:
 class Crop(TypedDict):
     """One item of `CropDataset`; the default collation stacks its tensors along a new first axis.
 
-    ``instrumental`` and ``vocals`` are int16 `(2, samples)`; all zeros where the crop has none. ``level_gap`` is
-    how much louder (dB, at the loud places) the instrumental's song is than the vocals' song, 0 unless two songs meet;
-    ``aligned`` tells that both come from the same place of one song; ``seed`` decides all that VoxAug draws.
+    ``instrumental`` and ``vocals`` are int16 `(2, samples)`, all zeros if the crop has none. ``level_gap`` is the level
+    (dB) of the instrumental's song relative to the vocals' song at loud passages, 0 unless two songs are mixed.
+    ``aligned`` is true if both come from the same position of one song. ``seed`` determines the augmentation.
 
-    ``backing``, int16 `(2, 2, samples)`, holds ``singers`` - 1 further voices and zeros; ``backing_gap`` `(2,)` is how
-    much louder the first singer's song is than each of theirs. ``bandwidth`` `(4,)` is the frequency (Hz) above which
-    there is nothing in the instrumental, the vocals and each backing voice: Nyquist's where there is none.
+    ``backing``, int16 `(2, 2, samples)`, contains ``singers`` - 1 further voices and zeros. ``backing_gap`` `(2,)` is
+    the level (dB) of the first singer's song relative to each of theirs. ``bandwidth`` `(4,)` is the frequency (Hz)
+    above which the instrumental, the vocals and each backing voice are empty; the Nyquist frequency if they are absent.
     """
 
     instrumental: torch.Tensor
@@ -80,9 +80,9 @@ class CropDataset(Dataset[Crop]):
         config: CropConfig = CropConfig(),
         seed: int = 0,
     ) -> None:
-        """``samples`` is the length read, which may exceed that of the mix (see `VoxAug.read_samples`).
+        """``samples`` is the length of crops, which may exceed that of mixes (see `VoxAug.read_samples`).
 
-        Raises DataError when there is no instrumental or no vocal to draw from.
+        Raises DataError if there are no instrumentals or no vocals.
         """
         self.samples, self.config, self.seed = samples, config, seed
         self.instrumentals = _Pool(songs, "instrumental", config)
@@ -109,7 +109,7 @@ class CropDataset(Dataset[Crop]):
         else:
             vocals = self.vocals.draw(random, self.samples)
             instrumental = self.instrumentals.draw(random, self.samples)
-            # A handful of draws avoids the singer's own song; with a single song there is no other.
+            # A few draws are enough to avoid the singer's own song, unless it is the only one.
             for _ in range(8):
                 if instrumental.song.group != vocals.song.group:
                     break
@@ -134,7 +134,7 @@ class CropDataset(Dataset[Crop]):
         }
 
     def _backing(self, random: np.random.Generator, vocals: "_Place", count: int) -> "list[_Place]":
-        """Places of other singers; none of those who would limit the mix further, and none if there is no other."""
+        """Places of other singers, excluding those that would reduce the bandwidth of the mix."""
         pool = self.vocals
         others = [
             number
@@ -158,7 +158,7 @@ class MusicCrop(TypedDict):
 
 
 class MusicDataset(Dataset[MusicCrop]):
-    """Crops of any music, for self-supervised pretraining: unlabelled, instrumentals, and songs with their voice."""
+    """Crops of all music for self-supervised pretraining: unlabelled music, instrumentals, and mixtures of songs."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class MusicDataset(Dataset[MusicCrop]):
         config: CropConfig = CropConfig(),
         seed: int = 0,
     ) -> None:
-        """Raises DataError when there is no music to draw from."""
+        """Raises DataError if there is no music."""
         self.samples, self.seed = samples, seed
         self.pools = [_Pool(songs, stem, config) for stem in ("music", "instrumental")]
         if not any(pool.songs for pool in self.pools):
@@ -184,7 +184,7 @@ class MusicDataset(Dataset[MusicCrop]):
 
 
 class _Place(NamedTuple):
-    """Where a crop begins (in samples), and the level (dB) and bandwidth (Hz) of that song's stem."""
+    """The start of a crop (samples), and the level (dB) and bandwidth (Hz) of the stem."""
 
     song: PreparedSong
     start: int
@@ -193,7 +193,7 @@ class _Place(NamedTuple):
 
 
 class _Pool:
-    """The songs that have one stem, and how often each is drawn: as `CropConfig` tells."""
+    """The songs that have a certain stem, with their probabilities (see `CropConfig`)."""
 
     def __init__(self, songs: Sequence[PreparedSong], stem: str, config: CropConfig) -> None:
         self.active_share = config.active_share
@@ -204,7 +204,7 @@ class _Pool:
         for song in songs:
             if stem in song.stems and _given(config.weights, song, 1.0):
                 rms = song.rms(stem)
-                # Loud places: the upper tenth of the seconds that are not digital silence.
+                # Loud passages are the loudest tenth of the seconds that are not digital silence.
                 sounding = rms[rms > 1e-4]
                 if len(sounding):
                     level = 20 * np.log10(np.percentile(sounding, 90))
@@ -223,7 +223,7 @@ class _Pool:
             self.shares = self.shares / [of_singer[song.singer] for song in self.songs]
 
     def draw(self, random: np.random.Generator, samples: int, among: Sequence[int] | None = None) -> _Place:
-        """A place of a crop of ``samples``, in one of the songs whose numbers are ``among``, or of all."""
+        """Draws the place of a crop of ``samples`` from the songs with the indices ``among``, or from all songs."""
         ends = np.cumsum(self.shares if among is None else self.shares[among])
         number = int(np.searchsorted(ends, random.random() * ends[-1], side="right"))
         if among is not None:
@@ -239,22 +239,22 @@ class _Pool:
 
 
 def _given(patterns: Mapping[str, float], song: PreparedSong, default: float) -> float:
-    """What the first pattern that fits a song gives."""
+    """The value of the first pattern that matches a song."""
     name = f"{song.role}/{song.name}"
     return next((value for pattern, value in patterns.items() if fnmatchcase(name, pattern)), default)
 
 
 class CropSampler(Sampler[int]):
-    """The crop numbers of one rank in one epoch, in order; every epoch has ``crops_per_epoch`` of all ranks together.
+    """The crop numbers of one rank in one epoch, in order. All ranks together have ``crops_per_epoch`` per epoch.
 
-    To resume within an epoch, ``start`` is the number of its crops that all ranks together have consumed.
+    To resume within an epoch, set ``start`` to the number of crops that all ranks together have consumed.
     """
 
     def __init__(self, crops_per_epoch: int, rank: int = 0, ranks: int = 1, epoch: int = 0, start: int = 0) -> None:
         self.crops_per_epoch, self.rank, self.ranks, self.epoch, self.start = crops_per_epoch, rank, ranks, epoch, start
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that comes next; Lightning calls this. ``start`` holds for the first epoch only."""
+        """Sets the next epoch; called by Lightning. ``start`` applies only to the first epoch."""
         if epoch != self.epoch:
             self.epoch, self.start = epoch, 0
 
@@ -265,5 +265,5 @@ class CropSampler(Sampler[int]):
         return len(self._numbers())
 
     def _numbers(self) -> range:
-        # All ranks get equally many, or those with one more would wait for the others for ever.
+        # All ranks need equally many, because a rank with one more would wait for the others forever.
         return range(self.start + self.rank, self.crops_per_epoch - self.crops_per_epoch % self.ranks, self.ranks)

@@ -1,7 +1,7 @@
-"""An index of audio files: what each holds, which are the same music, and what should not be trained on.
+"""An index of audio files: their properties, duplicates, and files that should not be trained on.
 
 Loudness is the integrated loudness of ITU-R BS.1770-4. Near duplicates share landmarks (pairs of spectral peaks; Wang,
-"An industrial-strength audio search algorithm", ISMIR 2003), of which every file keeps a bottom-k sketch (Broder 1997).
+"An industrial-strength audio search algorithm", ISMIR 2003). The index stores a bottom-k sketch of them (Broder 1997).
 """
 
 import hashlib
@@ -42,12 +42,12 @@ VocalsDetector = Callable[[np.ndarray], float]
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What is known of one file; the fields from ``duration`` (seconds) on are None if it does not decode (``error``).
+    """The properties of one file. From ``duration`` (seconds) on they are None if it cannot be decoded (``error``).
 
     ``sample_rate`` (Hz) and ``channels`` are the file's own. ``peak`` is in dB relative to full scale, ``loudness`` in
-    LUFS; both are at least -120. ``content`` is a hash of the decoded sound, so tags and container do not matter.
-    ``landmarks`` is the sketch for near duplicates. ``vocals_level`` is what the detector called ``detector`` returned;
-    both are None where none was used.
+    LUFS; both are at least -120. ``content`` is a hash of the decoded audio, so tags and container do not matter.
+    ``landmarks`` is the sketch for near duplicates. ``vocals_level`` was returned by the detector named ``detector``;
+    both are None if no detector was used.
     """
 
     path: str
@@ -72,33 +72,33 @@ class FileRecord:
 
     @property
     def silent(self) -> bool:
-        """Decodes, but never rises above -60 dB."""
+        """Whether the decoded audio never exceeds -60 dB."""
         return self.peak is not None and self.peak <= SILENCE_DB
 
 
 @dataclass
 class Index:
-    """The records of a scan, in the order of the files; ``read`` of them were read by that scan, not taken over."""
+    """The records of a scan in the order of the files; ``read`` is how many were not taken from an earlier index."""
 
     records: list[FileRecord] = field(default_factory=list)
     read: int = field(default=0, compare=False)
 
     def failures(self) -> list[FileRecord]:
-        """Files that do not decode."""
+        """Files that cannot be decoded."""
         return [record for record in self.records if record.error]
 
     def silent(self) -> list[FileRecord]:
-        """Files that hold nothing but silence."""
+        """Files that contain only silence."""
         return [record for record in self.records if record.silent]
 
     def with_vocals(self, threshold: float = VOCALS_THRESHOLD_DB) -> list[FileRecord]:
-        """Files in which the detector heard vocals above ``threshold`` dB; meant for those called instrumentals."""
+        """Instrumentals in which the detector measured vocals above ``threshold`` dB."""
         return [
             record for record in self.records if record.vocals_level is not None and record.vocals_level > threshold
         ]
 
     def duplicates(self) -> list[list[FileRecord]]:
-        """Groups of files with the same decoded sound."""
+        """Groups of files with the same decoded audio."""
         groups = defaultdict(list)
         for record in self.records:
             if record.content and not record.silent:
@@ -106,13 +106,15 @@ class Index:
         return [group for group in groups.values() if len(group) > 1]
 
     def near_duplicates(self, share: float = NEAR_DUPLICATE_SHARE) -> list[list[FileRecord]]:
-        """Groups of files with at least ``share`` of their landmarks in common: other encodings, levels or cuts of the
-        same music, a mixture and its instrumental. Exact duplicates are among them."""
+        """Groups of files that share at least ``share`` of their landmarks, including exact duplicates.
+
+        These are the same music in other encodings, levels or edits, or a mixture and its instrumental.
+        """
         holders = defaultdict(list)
         for number, record in enumerate(self.records):
             for landmark in record.landmarks:
                 holders[landmark].append(number)
-        # A landmark that very many files have is a steady tone, not music, and would cost a square of pairs.
+        # A landmark of very many files is a steady tone rather than music, and would give quadratically many pairs.
         common = Counter(
             pair for numbers in holders.values() if len(numbers) <= 50 for pair in combinations(numbers, 2)
         )
@@ -133,7 +135,7 @@ class Index:
         return [group for group in groups.values() if len(group) > 1]
 
     def summary(self, songs: Iterable[Song], vocals_threshold: float = VOCALS_THRESHOLD_DB) -> dict[str, Any]:
-        """What a scan found, ready for JSON: counts and seconds of every role, and the files to look at.
+        """A summary of the scan for JSON: counts and seconds of every role, and files to check.
 
         Keys: "files", "read", "roles" (role: "songs", "files", "seconds"), "failures" ("file", "error"), "silent",
         "duplicates" (groups of files), "near_duplicates" (groups of files of different songs, other than exact
@@ -170,10 +172,10 @@ class Index:
         }
 
     def usable(self, songs: Iterable[Song]) -> tuple[list[Song], list[tuple[str, str]]]:
-        """The songs to train on, and the names of the others with the reason.
+        """The songs to train on, and the names of excluded songs with the reason.
 
-        Left out are songs with a file that does not decode, that hold only silence, or that repeat another song's files
-        exactly. Songs with near duplicates of each other's files get one group, so that they share a split.
+        Excluded are songs with a file that cannot be decoded, silent songs, and exact duplicates. Songs with near
+        duplicates of each other's files get the same group, so that they are in the same split.
         """
         records = {record.file: record for record in self.records}
         songs = list(songs)
@@ -196,9 +198,10 @@ class Index:
         return kept, left_out
 
     def _groups(self, songs: list[Song]) -> dict[str, str]:
-        """The group of every song's name: songs that share a near duplicate have the same.
+        """The group of every song, by name. Songs that share a near duplicate have the same group.
 
-        A group with a song that is set aside for validation is named after that song, so all of it is.
+        If a song of a group is in a validation folder, the group is named after it, so that all its songs are validated
+        on.
         """
         songs_of = defaultdict(list)
         for song in songs:
@@ -221,16 +224,16 @@ def scan(
     progress: Callable[[int, int, str], None] | None = None,
     workers: int = 1,
 ) -> Index:
-    """Reads every file of ``songs``, unless unchanged since the last time, and writes what it holds to ``index_path``.
+    """Reads the new and changed files of ``songs`` and writes an index of all files to ``index_path``.
 
-    The index (JSON) is saved now and then, so an interrupted scan goes on where it stopped; files that are gone leave
-    it. ``detect_vocals`` is called for instrumentals only, again if the last scan's ``detector`` had another name.
-    ``progress(done, total, name)`` follows every file. Raises DataError when the index cannot be read or written.
+    The index (JSON) is saved regularly, so that an interrupted scan can be resumed. Deleted files are removed from it.
+    ``detect_vocals`` is called for instrumentals only, and again if the name of the ``detector`` has changed.
+    ``progress(done, total, name)`` is called after every file. Raises DataError if the index cannot be read or written.
     """
     known = {record.file: record for record in read_index(index_path).records} if index_path.exists() else {}
     roles = {file: song.role for song in songs for file in song.files}
     records: dict[AudioFile, FileRecord] = {}
-    _write_index(index_path, known.values())  # a path that cannot be written is known before hours of reading
+    _write_index(index_path, known.values())  # fail before hours of reading if the path cannot be written
 
     def examine_one(file: AudioFile) -> FileRecord:
         detect = detect_vocals if roles[file] == "instrumentals" else None
@@ -250,7 +253,7 @@ def scan(
                 progress(number, len(roles), str(file.path))
             if number % SAVE_EVERY == 0:
                 _write_index(index_path, {**known, **records}.values())
-    except BaseException:  # Ctrl-C too: what is known stays known, and files not begun are not read
+    except BaseException:  # also on Ctrl-C: keep what was read and do not start further files
         pool.shutdown(cancel_futures=True)
         _write_index(index_path, {**known, **records}.values())
         raise
@@ -262,7 +265,7 @@ def scan(
 
 
 def examine(file: AudioFile, detect_vocals: VocalsDetector | None = None) -> FileRecord:
-    """Reads one file; what prevents that becomes the record's ``error``."""
+    """Reads one file. If that fails, the reason is in the ``error`` of the record."""
     try:
         status = file.path.stat()
     except OSError as error:
@@ -291,7 +294,7 @@ def examine(file: AudioFile, detect_vocals: VocalsDetector | None = None) -> Fil
 
 
 def read_index(path: Path) -> Index:
-    """Reads what `scan` wrote. Raises DataError for a missing, damaged or foreign file."""
+    """Reads what `scan` wrote. Raises DataError if the file is missing, damaged or not an index."""
     try:
         content = json.loads(path.read_text())
         if content["format"] != INDEX_FORMAT:
@@ -323,10 +326,10 @@ def _decibels(amplitude: float) -> float:
 
 
 def integrated_loudness(sound: np.ndarray) -> float:
-    """Loudness in LUFS of float32 `(2, samples)` at 44.1 kHz; -120 for silence or less than 0.4 s.
+    """Loudness in LUFS of float32 `(2, samples)` at 44.1 kHz; -120 for silence or audio shorter than 0.4 s.
 
-    ITU-R BS.1770-4: K-weighted power of 0.4 s blocks every 0.1 s, gated at -70 LUFS and at 10 LU below the mean. The
-    weighting is applied to the spectrum of every 0.1 s, which makes a difference below 0.1 LU.
+    As in ITU-R BS.1770-4, the K-weighted power of 0.4 s blocks every 0.1 s is gated at -70 LUFS and at 10 LU below the
+    mean. The weighting is applied to the spectrum of every 0.1 s; the difference is below 0.1 LU.
     """
     step = SAMPLE_RATE // 10
     count = sound.shape[1] // step
@@ -359,10 +362,10 @@ def _k_weighting(frequencies: np.ndarray) -> np.ndarray:
 
 
 def landmark_sketch(sound: np.ndarray) -> tuple[int, ...]:
-    """The smallest `SKETCH_SIZE` hashes of the landmarks of `(2, samples)`, sorted: alike for alike music.
+    """The smallest `SKETCH_SIZE` hashes of the landmarks of `(2, samples)`, sorted; similar for similar music.
 
-    A landmark is a peak of the spectrogram and one of the three that follow it: both frequencies and the time between,
-    coarse enough to survive another encoding, level or start.
+    A landmark is a pair of spectrogram peaks (a peak and one of the next three): both frequencies and the time between
+    them, quantised coarsely enough not to change with the encoding, level or start of the file.
     """
     mono = torch.from_numpy(sound.mean(axis=0))
     if len(mono) < 4096:

@@ -1,13 +1,13 @@
-"""The prepared form: every song decoded once to 44.1 kHz stereo int16, so that reading a crop is one contiguous copy.
+"""Prepared songs: decoded once to 44.1 kHz stereo int16, so that reading a crop is one contiguous copy.
 
-One folder a song, `<role>/<name>-<digest>/`:
+Each song has a folder `<role>/<name>-<digest>/`:
 
     song.json               name, role, group, number of samples, gain applied, bandwidth of each stem, sources with
                             size and time of change
     <stem>.npy              int16, C order `(samples, 2)`; full scale is 32768
     <stem>.rms.npy          float32 `(seconds,)`: RMS of every second, full scale is 1
 
-`song.json` is written last, so a folder without it is an unfinished one and is made anew.
+`song.json` is written last, so a folder without it is incomplete and is written again.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ FULL_SCALE = 32768
 
 @dataclass
 class PrepareReport:
-    """What `prepare` did: the names of songs made and of those up to date; the names of others and why not."""
+    """The result of `prepare`: names of prepared and up-to-date songs, and of skipped songs with the reason."""
 
     prepared: list[str] = field(default_factory=list)
     up_to_date: list[str] = field(default_factory=list)
@@ -43,10 +43,10 @@ class PrepareReport:
 
 @dataclass(frozen=True)
 class PreparedSong:
-    """One song in the prepared form.
+    """A prepared song.
 
-    ``stems`` names what can be read: "instrumental", "vocals" or "music"; ``bandwidth`` tells of each the frequency
-    (Hz) above which it holds nothing.
+    ``stems`` lists the available stems: "instrumental", "vocals" or "music". ``bandwidth`` is the frequency (Hz) above
+    which each of them is empty.
     """
 
     name: str
@@ -63,13 +63,13 @@ class PreparedSong:
 
     @property
     def singer(self) -> str:
-        """The folder, right below that of the role, that the song lies in: whoever sings, if a folder is a singer."""
+        """The top folder of the song within its role, which stands for a singer."""
         return top_folder(self.name)
 
     def crop(self, stem: str, start: int, samples: int) -> np.ndarray:
-        """Samples ``start`` to ``start + samples`` as int16 `(samples, 2)`, a copy; zeros beyond the song's ends.
+        """Samples ``start`` to ``start + samples`` as int16 `(samples, 2)`; zeros before the start and after the end.
 
-        Raises DataError when the file has gone since the catalogue was read.
+        Raises DataError if the file was deleted.
         """
         stored = _open(self.folder / f"{stem}.npy")
         low, high = max(start, 0), min(start + samples, self.samples)
@@ -81,14 +81,14 @@ class PreparedSong:
         return crop
 
     def rms(self, stem: str) -> np.ndarray:
-        """RMS of every second, float32 `(seconds,)`, full scale is 1; the last second may be a shorter one.
+        """RMS of every second, float32 `(seconds,)`, full scale is 1; the last second may be incomplete.
 
-        Raises DataError when the file has gone.
+        Raises DataError if the file was deleted.
         """
         return _load(self.folder / f"{stem}.rms.npy")
 
 
-# An open map holds a file descriptor, of which a process often has 1024.
+# A memory map keeps a file descriptor open, and a process is often limited to 1024.
 @lru_cache(maxsize=256)
 def _open(path: Path) -> np.ndarray:
     return _load(path, "r")
@@ -106,17 +106,17 @@ def prepare(
     output: Path,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> PrepareReport:
-    """Decodes songs into the prepared form below ``output``; those already there and unchanged are left alone.
+    """Decodes songs and writes them below ``output``; songs that are there and unchanged are not written again.
 
-    Songs whose files do not decode, or that were deleted meanwhile, are skipped and their reason is reported. Stems
-    that would clip are turned down, all stems of a song by the same gain; shorter stems are padded with zeros.
-    ``progress(done, total, name)`` is called after every song. Raises DataError when ``output`` cannot be written.
+    Songs that cannot be decoded or were deleted are skipped and reported. If a stem would clip, all stems of the song
+    are attenuated by the same gain. Shorter stems are padded with zeros.
+    ``progress(done, total, name)`` is called after every song. Raises DataError if ``output`` cannot be written.
     """
     songs = list(songs)
     report = PrepareReport()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        # Processes on several machines may prepare into one shared folder: the second finds all done.
+        # Several machines may prepare the same songs into one shared folder; the second finds them prepared.
         with FileLock(output / ".lock"):
             for number, song in enumerate(songs, 1):
                 try:
@@ -139,7 +139,7 @@ def prepare(
 
 
 def prepared_folder(song: Song, output: Path) -> Path:
-    """Where a song's prepared form lies; two songs of one name but other files never share a folder."""
+    """The folder of a prepared song. Songs with the same name but different files have different folders."""
     files = "\n".join(f"{stem} {file.path.resolve()} {file.stream}" for stem in song.stems for file in song.stems[stem])
     digest = hashlib.blake2b(files.encode(errors="surrogateescape"), digest_size=6).hexdigest()
     readable = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in song.name)
@@ -215,10 +215,10 @@ def rms_per_second(samples: np.ndarray) -> np.ndarray:
 
 
 def bandwidth(samples: np.ndarray) -> float:
-    """Where the spectrum of int16 `(samples, 2)` at 44.1 kHz ends, in Hz; 22050 if it does not end before.
+    """The frequency (Hz) where the spectrum of int16 `(samples, 2)` at 44.1 kHz ends; 22050 if it does not.
 
-    An end is a fall of more than 20 dB within 1.5 kHz, to below -80 dB of the strongest bin and for good: what a low
-    sample rate or bit rate leaves. Sounds that merely have little treble fall more slowly.
+    The spectrum ends where it falls by more than 20 dB within 1.5 kHz and stays below -80 dB of the strongest bin, as
+    after a low sample rate or bit rate. Audio with little treble falls more slowly.
     """
     size, nyquist = 4096, SAMPLE_RATE / 2
     starts = np.linspace(0, max(len(samples) - size, 0), 1000).astype(int)
@@ -231,20 +231,20 @@ def bandwidth(samples: np.ndarray) -> float:
     smooth = 24
     level = 10 * np.log10(np.convolve(power, np.ones(smooth) / smooth, mode="same") / power.max() + 1e-12)
     last = int(np.flatnonzero(level > -80).max()) - smooth // 2
-    reach = round(750 / SAMPLE_RATE * size)
-    if last + reach >= len(level) or level[last - reach] - level[last + reach] < 20:
+    step = round(750 / SAMPLE_RATE * size)
+    if last + step >= len(level) or level[last - step] - level[last + step] < 20:
         return nyquist
     return round(last * SAMPLE_RATE / size, 1)
 
 
 def read_prepared(folder: Path) -> list[PreparedSong]:
-    """The finished songs below a folder that `prepare` wrote, sorted by role and name.
+    """The complete songs below a folder that `prepare` wrote, sorted by role and name.
 
-    Raises DataError when the folder is missing or holds no prepared song.
+    Raises DataError if the folder is missing or contains no prepared song.
     """
     songs = sorted(_read_songs(folder), key=lambda song: (ROLES.index(song.role), song.name, song.folder.name))
     if not songs:
-        raise DataError(f"{folder}: holds no prepared songs; run `frame-transformer data prepare` first")
+        raise DataError(f"{folder}: contains no prepared songs; run `frame-transformer data prepare` first")
     return songs
 
 

@@ -1,4 +1,4 @@
-"""Audio of any file, rate and channel count as the 44.1 kHz stereo that training uses."""
+"""Reading audio files as 44.1 kHz stereo, the format of the training data."""
 
 import numpy as np
 
@@ -9,5 +9,5 @@ SAMPLE_RATE = 44100
 
 
 def read(file: AudioFile) -> np.ndarray:
-    """A whole file as float32 `(2, samples)` at 44.1 kHz. Raises AudioError for what cannot be decoded."""
+    """A whole file as float32 `(2, samples)` at 44.1 kHz. Raises AudioError if it cannot be decoded."""
     return decode(file.path, SAMPLE_RATE, channels=2, stream=file.stream)[0]

@@ -1,7 +1,7 @@
-"""VoxAug: an instrumental and a vocal crop, each augmented, mixed at random levels.
+"""VoxAug: augments instrumental and vocal crops and mixes them at random levels.
 
-The idea of training on mixes of unrelated songs is that of Uhlich et al., "Improving music source separation based on
-deep neural networks through data augmentation and network blending" (ICASSP 2017, section 3).
+Training on mixes of unrelated songs was proposed by Uhlich et al., "Improving music source separation based on deep
+neural networks through data augmentation and network blending" (ICASSP 2017, section 3).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Effect:
-    """Applied to a crop with ``probability``; every value is drawn uniformly from its range in ``ranges``."""
+    """An effect, applied with ``probability``. Each parameter is drawn uniformly from its range in ``ranges``."""
 
     probability: float
     ranges: tuple[Range, ...] = ()
@@ -29,7 +29,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class StemEffects:
-    """The effects on one stem, in the order in which they apply; the operations are those of `augment` by name."""
+    """The effects on one stem, in the order of application. Each is the function of that name in `augment`."""
 
     multiplicative_noise: Effect = Effect(0.03, ((0.02, 0.2),))  # standard deviation of a bin's gain
     phase_noise: Effect = Effect(0.03, ((0.05, 0.5),))  # radians
@@ -39,8 +39,8 @@ class StemEffects:
     random_eq: Effect = Effect(0.3, ((1.0, 6.0),))  # standard deviation of the response, dB
     distortion: Effect = Effect(0.05, ((-6.0, 12.0), (0.0, 0.5)))  # drive dB, bias
     telephone: Effect = Effect(0.01, ((200.0, 600.0), (2000.0, 5000.0)))  # lower and upper edge, Hz
-    harmony: Effect = Effect(0.0, ((-12.0, -2.0),))  # level over the original, dB
-    doubling: Effect = Effect(0.03, ((0.01, 0.04), (3.0, 20.0), (-10.0, 0.0)))  # late by s, cents, level dB
+    harmony: Effect = Effect(0.0, ((-12.0, -2.0),))  # level relative to the original, dB
+    doubling: Effect = Effect(0.03, ((0.01, 0.04), (3.0, 20.0), (-10.0, 0.0)))  # delay s, detuning cents, level dB
     chorus: Effect = Effect(0.03, ((0.005, 0.02), (5.0, 25.0), (-10.0, -1.0)))  # delay s, cents, level dB
     flanger: Effect = Effect(0.02, ((0.002, 0.008), (-10.0, -1.0)))  # longest delay s, level dB
     echo: Effect = Effect(0.03, ((70.0, 170.0), (0.15, 0.6), (-22.0, -6.0)))  # beats per minute, feedback, wet dB
@@ -48,7 +48,7 @@ class StemEffects:
     time_mask: Effect = Effect(0.05, ((0.1, 1.0),))  # seconds
     frequency_mask: Effect = Effect(0.05, ((0.2, 1.5),))  # octaves
     width: Effect = Effect(0.2, ((0.0, 1.5),))  # factor of the side signal
-    balance: Effect = Effect(0.2, ((-6.0, 6.0),))  # left above right, dB
+    balance: Effect = Effect(0.2, ((-6.0, 6.0),))  # left relative to right, dB
     channel_swap: Effect = Effect(0.5)
     channel_drop: Effect = Effect(0.01)
     polarity: Effect = Effect(0.5)
@@ -56,11 +56,11 @@ class StemEffects:
 
 @dataclass(frozen=True)
 class MixEffects:
-    """What happens to a mix as a whole, all its stems alike so that they still add up to it; as in `StemEffects`."""
+    """The effects on a whole mix. All stems are changed alike, so that they still add up to it."""
 
     room: Effect = Effect(0.07, ((0.2, 1.5), (-24.0, -12.0)))  # seconds, wet dB
-    bus_compression: Effect = Effect(0.3, ((-6.0, 6.0), (1.5, 6.0)))  # threshold over the mixture's RMS dB, ratio
-    coding: Effect = Effect(0.05, ((4.0, 18.0),))  # signal over coding noise, dB
+    bus_compression: Effect = Effect(0.3, ((-6.0, 6.0), (1.5, 6.0)))  # threshold relative to the mix RMS dB, ratio
+    coding: Effect = Effect(0.05, ((4.0, 18.0),))  # signal-to-coding-noise ratio, dB
     lowpass: Effect = Effect(0.15, ((11_000.0, 16_000.0),))  # Hz
 
 
@@ -68,11 +68,12 @@ class MixEffects:
 class VoxAugConfig:
     """How crops are augmented and mixed.
 
-    ``vocals_level`` is the level (dB) of the vocals' song over the instrumental's song in a mix of two songs, measured
-    at the loud places of each; ``aligned_level`` the change of a song's own balance; ``backing_level`` that of every
-    further singer over the first. ``speed`` (ratio) changes tempo and pitch together, ``time_stretch`` (ratio) the
-    tempo alone, ``pitch_shift`` (semitones) the pitch alone; they act alike on both stems of an aligned crop. A mix of
-    something that has nothing above a frequency below ``full_bandwidth`` (Hz) has nothing above it either.
+    Levels are in dB, relative and measured at the loud passages of each song. ``vocals_level`` is that of the vocals'
+    song to the instrumental's song in a mix of two songs. ``aligned_level`` changes the balance within one song.
+    ``backing_level`` is that of each further singer to the first. ``speed`` (ratio) changes tempo and pitch together,
+    ``time_stretch`` (ratio) only the tempo, and ``pitch_shift`` (semitones) only the pitch; both stems of an aligned
+    crop are changed alike. If a stem is band-limited below ``full_bandwidth`` (Hz), the whole mix is limited to the
+    same frequency.
     """
 
     instrumental: StemEffects = StemEffects()
@@ -104,7 +105,7 @@ NO_MIX_EFFECTS = MixEffects(**{effect.name: Effect(0.0) for effect in fields(Mix
 
 
 def without_effects(config: VoxAugConfig) -> VoxAugConfig:
-    """For validation: nothing but the sum of the stems, songs at equal loudness."""
+    """The configuration for validation: the plain sum of the stems, with songs at equal loudness."""
     return replace(
         config,
         instrumental=NO_EFFECTS,
@@ -120,15 +121,15 @@ def without_effects(config: VoxAugConfig) -> VoxAugConfig:
 
 
 class VoxAug:
-    """Turns a batch of crops (`CropDataset`) into a training batch, on the device the crops are on."""
+    """Turns a batch of crops (`CropDataset`) into a training batch on the same device."""
 
     def __init__(self, samples: int, config: VoxAugConfig = VoxAugConfig()) -> None:
-        """``samples`` is the length of the mixes made; crops must have `read_samples` of them."""
+        """``samples`` is the length of the mixes. Crops must have `read_samples` samples."""
         self.samples, self.config = samples, config
 
     @property
     def read_samples(self) -> int:
-        """How many samples a crop must have so that speeding up does not run out of them."""
+        """The length of crops in samples, enough for the fastest tempo."""
         speed, stretch, shift = (
             (neutral, *effect.ranges[0]) if effect.probability else (neutral,)
             for effect, neutral in zip(self._time_effects, (1.0, 1.0, 0.0), strict=True)
@@ -142,11 +143,10 @@ class VoxAug:
 
     @torch.no_grad()
     def __call__(self, crops: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns float32 "mixture", "instrumental" and "vocals" `(batch, 2, samples)`, and "songs", the names of
-        what was mixed.
+        """Returns float32 "mixture", "instrumental" and "vocals" `(batch, 2, samples)`, and the names of the "songs".
 
-        The mixture is the sum of the other two and never exceeds full scale. The result depends on each crop's own
-        seed alone, not on the batch it is in.
+        The mixture is the sum of the other two and never exceeds full scale. Each result depends only on the crop and
+        its seed, not on the rest of the batch.
         """
         seeds, config = crops["seed"].tolist(), self.config
         aligned, bandwidth = crops["aligned"].cpu().numpy(), crops["bandwidth"].cpu().numpy().copy()
@@ -187,13 +187,13 @@ class VoxAug:
 
     @torch.no_grad()
     def music(self, crops: Mapping[str, Any]) -> dict[str, Any]:
-        """Augments crops of unlabelled music (`MusicDataset`) as instrumentals are: "mixture" and "songs"."""
+        """Augments crops of unlabelled music (`MusicDataset`) like instrumentals; returns "mixture" and "songs"."""
         seeds = crops["seed"].tolist()
         music, _ = self._retime(crops["music"].float() / FULL_SCALE, seeds)
         return {"mixture": self._effects(music, self.config.instrumental, seeds, 1), "songs": crops["songs"]}
 
     def _retime(self, x: Tensor, seeds: list[int]) -> tuple[Tensor, np.ndarray]:
-        """The crops at their tempo and pitch, cut to length, and the pitch ratio of each."""
+        """Changes tempo and pitch of the crops and cuts them to length; also returns the pitch ratio of each."""
         tempo, pitch = np.ones(len(seeds)), np.ones(len(seeds))
         for number, rows, values in _draw(self._time_effects, seeds, 0):
             value = values[0].double().numpy()
@@ -216,7 +216,7 @@ class VoxAug:
         return torch.cat(crops)
 
     def _limit(self, stems: Tensor, bandwidth: np.ndarray) -> Tensor:
-        """Takes from whole mixes what one of their parts cannot have, or its absence would give that part away."""
+        """Limits mixes to the bandwidth of their most limited stem, which would otherwise give it away."""
         rows = np.flatnonzero(bandwidth < self.config.full_bandwidth).tolist()
         if rows:
             cutoff = torch.tensor(bandwidth[rows], dtype=torch.float32, device=stems.device)
@@ -233,12 +233,12 @@ def _column(values: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _uniform(seeds: list[int], path: int, *shape: int) -> np.ndarray:
-    """Uniform in [0, 1) from each crop's seed: `(batch, *shape)`."""
+    """Uniform random numbers in [0, 1) from each crop's seed: `(batch, *shape)`."""
     return np.stack([np.random.default_rng([seed, path]).random(shape) for seed in seeds])
 
 
 def _draw(effects: Sequence[Effect], seeds: list[int], stem: int) -> Iterator[tuple[int, list[int], list[Tensor]]]:
-    """The number of each effect that applies, the rows it applies to, and its values there: a tensor for each range."""
+    """Yields for each effect its index, the rows it applies to, and a tensor of values for each range."""
     draws = _uniform(seeds, stem, len(effects), 1 + max(len(effect.ranges) for effect in effects))
     for number, effect in enumerate(effects):
         rows = np.flatnonzero(draws[:, number, 0] < effect.probability).tolist()

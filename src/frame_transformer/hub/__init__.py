@@ -1,4 +1,4 @@
-"""Models that are known by name and where their files are; knows no model code."""
+"""Named models and their download; independent of the model code."""
 
 from .cache import download
 from .cards import CARDS, ModelCard, cache_folder, card_path, is_cached

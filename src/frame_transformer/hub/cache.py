@@ -1,4 +1,4 @@
-"""From a card to a checked file on this machine."""
+"""Downloads model files into the cache and verifies them."""
 
 import contextlib
 import hashlib
@@ -12,18 +12,18 @@ from .cards import ModelCard, card_path
 
 
 def download(card: ModelCard, progress: mega.Progress | None = None, *, api: str = mega.API) -> Path:
-    """The card's file, fetched into the cache where it is not there yet; safe when several processes ask at once.
+    """Returns the model file, downloading it if it is not in the cache. Several processes may call this at once.
 
-    A file in the cache is checked each time against the SHA-256 that was recorded beside it (``FILENAME.json``). A file
-    that was put there by hand is checked against the MAC in the card's link, and recorded.
+    A cached file is checked against the SHA-256 recorded beside it (``FILENAME.json``). A file that was put there by
+    hand is checked against the MAC in the link, and its digest is recorded.
 
     Args:
-        progress: called with (bytes done, bytes in all) while fetching; what it raises ends the transfer, which a later
-            call resumes.
+        progress: called with (bytes done, total bytes). An exception from it stops the transfer; the next call resumes
+            it.
         api: base address of the mega.nz service.
 
     Raises:
-        DownloadError: the file cannot be fetched or written, or is not what was published.
+        DownloadError: the file cannot be downloaded or written, or differs from the published one.
     """
     path = card_path(card)
     if card.url is None:
@@ -43,7 +43,7 @@ def download(card: ModelCard, progress: mega.Progress | None = None, *, api: str
 
 
 def _fetch(card: ModelCard, url: str, path: Path, progress: mega.Progress | None, api: str) -> bool:
-    """Whether this process fetched the file: not so where another one did meanwhile."""
+    """Downloads the file; false if another process did so meanwhile."""
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def _verify(card: ModelCard, url: str, path: Path) -> None:
     digest = _sha256(path)
     expected = card.sha256 or _recorded(path)
     if expected is None and mega.matches(path, url):
-        with contextlib.suppress(OSError):  # a cache that cannot be written serves all the same
+        with contextlib.suppress(OSError):  # a read-only cache is fine
             _record(path, url, digest)
     elif digest != expected:
         raise DownloadError(f"{path}: damaged or not the published file; delete it to have it downloaded again")

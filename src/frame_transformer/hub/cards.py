@@ -1,4 +1,4 @@
-"""The cards of the models that have a name."""
+"""The named models and where their files are."""
 
 import os
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model by name.
+    """A named model.
 
     Attributes:
         filename: file name in the cache, or in the package where ``url`` is None.
         url: public mega.nz link with its key, or ``None`` for a file of the package.
-        sha256: of the file, in hexadecimal, where it is known.
+        sha256: hexadecimal digest of the file, if it is known.
     """
 
     name: str
@@ -65,7 +65,7 @@ CARDS = {
 
 
 def cache_folder() -> Path:
-    """Where downloaded models are kept: ``$FRAME_TRANSFORMER_CACHE``, else the user's cache folder."""
+    """The folder of downloaded models: ``$FRAME_TRANSFORMER_CACHE``, else the user's cache folder."""
     override = os.environ.get("FRAME_TRANSFORMER_CACHE")
     if override:
         return Path(override)
@@ -75,10 +75,10 @@ def cache_folder() -> Path:
 
 
 def card_path(card: ModelCard) -> Path:
-    """Where the card's file is, or will be once it is downloaded."""
+    """The path of the model file, which may not be downloaded yet."""
     return WEIGHTS / card.filename if card.url is None else cache_folder() / card.filename
 
 
 def is_cached(card: ModelCard) -> bool:
-    """Whether the card's file is on this machine."""
+    """Whether the model file is on this machine."""
     return card_path(card).is_file()

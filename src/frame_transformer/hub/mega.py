@@ -1,8 +1,7 @@
-"""Files behind public mega.nz links: fetched, decrypted and checked.
+"""Downloads, decrypts and verifies files behind public mega.nz links.
 
 The format is that of the "MEGA Security White Paper" (https://mega.nz/SecurityWhitepaper.pdf, file encryption): the
-fragment of a link holds 256 bits, from which the AES-128 key, the nonce of the counter mode and a MAC over the plain
-file are taken.
+fragment of a link encodes 256 bits: the AES-128 key, the nonce of the counter mode and a MAC of the decrypted file.
 """
 
 import base64
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import CipherContext
 
 API = "https://g.api.mega.co.nz"
-RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)  # the waits between attempts while the service is busy or drops the connection
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)  # between attempts, if the service is busy or the connection breaks
 
 _BLOCK = 1 << 18
 _KIB = 1024
 _BUSY = {-3, -4, -18, -19}
-_OVER_QUOTA = "the transfer quota for this network address is used up: wait some hours and run the same command again"
+_OVER_QUOTA = "the transfer quota for this network address is used up: wait a few hours and run the same command again"
 _REFUSALS = {
-    -6: "too many people fetch this file at the moment",
+    -6: "too many people are downloading this file",
     -8: "the link has expired",
     -9: "the file is gone, or the link is wrong",
     -11: "access to the file is denied",
@@ -38,11 +37,11 @@ Progress = Callable[[int, int], None]
 
 
 class _TransientError(DownloadError):
-    """Worth another attempt."""
+    """An error after which another attempt may succeed."""
 
 
 class Link(NamedTuple):
-    """What a public link says: 16 bytes of AES key, 8 bytes of nonce, 8 bytes of MAC over the plain file."""
+    """A parsed public link: the AES key (16 bytes), nonce (8 bytes) and MAC of the decrypted file (8 bytes)."""
 
     handle: str
     key: bytes
@@ -51,10 +50,10 @@ class Link(NamedTuple):
 
 
 def parse_link(url: str) -> Link:
-    """Takes a link of the form ``https://mega.nz/file/HANDLE#KEY`` apart.
+    """Parses a link of the form ``https://mega.nz/file/HANDLE#KEY``.
 
     Raises:
-        DownloadError: it has another form.
+        DownloadError: the link has another form.
     """
     match = re.fullmatch(r"https://mega\.nz/file/([\w-]+)#([\w-]{43})", url, re.ASCII)
     if match is None:
@@ -65,10 +64,10 @@ def parse_link(url: str) -> Link:
 
 
 class MetaMac:
-    """The MAC of a whole plain file, fed piece by piece.
+    """The MAC of a decrypted file, updated block by block.
 
-    A CBC-MAC is taken over each chunk (128 KiB, 256 KiB, … and from the eighth on 1 MiB), another one over the MACs of
-    the chunks, and each of its two halves is condensed to 4 bytes.
+    Each chunk (128 KiB, 256 KiB, …, 1 MiB from the eighth on) has a CBC-MAC. Another CBC-MAC is taken of these, and
+    each of its halves is reduced to 4 bytes by XOR.
     """
 
     def __init__(self, link: Link) -> None:
@@ -82,21 +81,21 @@ class MetaMac:
         self._over_chunks = self._encryptor(bytes(16))
 
     def update(self, data: bytes) -> None:
-        """Takes the next bytes of the plain file."""
+        """Adds the next bytes of the decrypted file."""
         rest = memoryview(data)
         while rest:
             if self._chunk is None:
                 self._chunk = self._encryptor(self._chunk_iv)
                 self._chunk_size, self._filled = min(self._chunk_size + 128 * _KIB, 1024 * _KIB), 0
             piece, rest = rest[: self._chunk_size - self._filled], rest[self._chunk_size - self._filled :]
-            # Fewer than 16 bytes may give no output yet: they wait in the encryptor.
+            # Less than a block of 16 bytes gives no output yet; it stays in the encryptor.
             self._chunk_mac = self._chunk.update(piece)[-16:] or self._chunk_mac
             self._filled += len(piece)
             if self._filled == self._chunk_size:
                 self._close_chunk(self._chunk)
 
     def digest(self) -> bytes:
-        """The 8 bytes of the MAC; nothing can be added afterwards."""
+        """The 8 bytes of the MAC. No data can be added afterwards."""
         if self._chunk is not None:
             self._close_chunk(self._chunk)
         return bytes(self._total[i] ^ self._total[i + 4] for i in (0, 1, 2, 3, 8, 9, 10, 11))
@@ -109,24 +108,24 @@ class MetaMac:
 
 
 def matches(path: Path, url: str) -> bool:
-    """Whether a plain file is the one that the link was made for."""
+    """Whether a decrypted file matches the MAC in the link."""
     link = parse_link(url)
     with path.open("rb") as file:
         return _mac_so_far(file, link).digest() == link.mac
 
 
 def fetch(url: str, part: Path, progress: Progress | None = None, api: str = API) -> None:
-    """Fetches the file behind a link, decrypts it and checks its MAC.
+    """Downloads the file behind a link, decrypts it and checks its MAC.
 
     Args:
         url: public link with its key.
-        part: where the plain file is written; what is already there from an interrupted attempt is kept.
-        progress: called with (bytes done, bytes in all); what it raises ends the transfer, and ``part`` stays.
+        part: path to write the decrypted file to; an interrupted download is resumed from what it contains.
+        progress: called with (bytes done, total bytes). An exception from it stops the transfer and keeps ``part``.
         api: base address of the service.
 
     Raises:
-        DownloadError: the service cannot be reached, refuses, or sent what is not the file; in the last case ``part``
-            is removed.
+        DownloadError: the service cannot be reached, refuses, or sent a file that does not match its MAC; ``part`` is
+            removed in the last case.
     """
     import httpx
 
@@ -145,26 +144,24 @@ def fetch(url: str, part: Path, progress: Progress | None = None, api: str = API
                 if wait is None:
                     reason = str(error) or type(error).__name__
                     raise DownloadError(
-                        f"mega.nz: {reason}; run the same command again to go on where it stopped, or {by_hand}"
+                        f"mega.nz: {reason}; run the same command again to resume, or {by_hand}"
                     ) from error
                 time.sleep(wait)
     if mac != link.mac:
         part.unlink()
-        raise DownloadError(
-            f"mega.nz: what arrived is not the file that {url} was made for (MAC mismatch); it was removed, try again"
-        )
+        raise DownloadError(f"mega.nz: the downloaded file does not match {url} (wrong MAC); it was removed, try again")
 
 
 def _ask(client: "httpx.Client", link: Link, api: str) -> tuple[int, str]:
     """The size of a file in bytes and the temporary address of its encrypted contents."""
-    request = [{"a": "g", "g": 1, "p": link.handle, "ssl": 2}]  # ssl 2: the temporary address is https
+    request = [{"a": "g", "g": 1, "p": link.handle, "ssl": 2}]  # ssl 2 asks for an https address
     response = client.post(f"{api}/cs", json=request)
     if response.status_code >= 500:
         raise _TransientError(f"the service answered HTTP {response.status_code}")
     try:
         answer = response.json()
     except ValueError as error:
-        raise DownloadError(f"mega.nz: unexpected answer of the service, HTTP {response.status_code}") from error
+        raise DownloadError(f"mega.nz: unexpected response, HTTP {response.status_code}") from error
     if isinstance(answer, list) and answer:
         answer = answer[0]
     if isinstance(answer, dict) and "g" not in answer:
@@ -177,11 +174,11 @@ def _ask(client: "httpx.Client", link: Link, api: str) -> tuple[int, str]:
             raise _TransientError(f"the service is busy (code {code})")
         case int(code):
             raise DownloadError(f"mega.nz: {_REFUSALS.get(code, 'the service refused')} (code {code})")
-    raise DownloadError("mega.nz: the answer of the service has another form than expected")
+    raise DownloadError("mega.nz: unexpected response")
 
 
 def _check_key(attributes: str, link: Link) -> None:
-    """Ends early where the key in the link is wrong: the decrypted attributes start with a magic word."""
+    """Raises DownloadError if the key is wrong: decrypted attributes start with a magic word."""
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     first = base64.urlsafe_b64decode(attributes + "=" * (-len(attributes) % 4))[:16]
@@ -192,7 +189,7 @@ def _check_key(attributes: str, link: Link) -> None:
 def _transfer(
     client: "httpx.Client", source: str, size: int, link: Link, part: Path, progress: Progress | None
 ) -> bytes:
-    """Completes ``part`` from the temporary address; the MAC of the whole plain file."""
+    """Downloads the rest of ``part`` and returns the MAC of the whole decrypted file."""
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
     with part.open("a+b") as file:
@@ -205,9 +202,9 @@ def _transfer(
         with client.stream("GET", source, headers=headers) as response:
             if response.status_code == 509:
                 raise DownloadError(f"mega.nz: {_OVER_QUOTA} (HTTP 509)")
-            if response.status_code not in (200, 206):  # among them 403 and 404 where the temporary address has expired
+            if response.status_code not in (200, 206):  # 403 or 404: the temporary address has expired
                 raise _TransientError(f"the file server answered HTTP {response.status_code}")
-            if response.status_code == 200 and done:  # the server knows no ranges: from the start again
+            if response.status_code == 200 and done:  # the server does not support ranges: start again
                 done, mac = 0, MetaMac(link)
                 file.truncate(0)
             counter = link.nonce + (done // 16).to_bytes(8, "big")

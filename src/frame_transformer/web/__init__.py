@@ -1,4 +1,4 @@
-"""The web page: drop songs, listen to their stems in sync, download them. Needs the extra ``web``."""
+"""The web page: drop songs, listen to their stems in sync, download them. Requires the extra ``web``."""
 
 from .limits import Limits
 from .server import PageOptions, create_app, serve

@@ -1,4 +1,4 @@
-"""A zip archive that is sent while it is made."""
+"""Zip archives that are sent while they are written."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ PIECE = 1 << 20
 
 
 class _Pipe(io.RawIOBase):
-    """Keeps what is written until it is taken; it cannot seek, so that zipfile looks at nothing but its end."""
+    """A buffer between zipfile and the response; it cannot seek, so zipfile only appends."""
 
     def __init__(self) -> None:
         self._written = bytearray()
@@ -30,12 +30,12 @@ class _Pipe(io.RawIOBase):
 
 
 def stream_zip(entries: Sequence[tuple[str, Path]]) -> Iterator[bytes]:
-    """The bytes of an uncompressed zip of files under new names; nothing is written to disk.
+    """Yields the bytes of an uncompressed zip archive of (name, path) entries, without a temporary file.
 
-    All files are opened before the first byte, so that deleting them meanwhile does not cut the archive short.
+    All files are opened before the first byte is sent, so that deleting them meanwhile does not truncate the archive.
 
     Raises:
-        OSError: a file is not there; raised by this function, not by the iterator.
+        OSError: a file is missing; raised by this function, not by the iterator.
     """
     with contextlib.ExitStack() as stack:
         files = [(name, stack.enter_context(path.open("rb"))) for name, path in entries]

@@ -1,4 +1,4 @@
-"""Connections that end when their client stalls: uvicorn alone waits for ever."""
+"""Connections that are closed when their client stalls; uvicorn itself has no such timeout."""
 
 import asyncio
 from collections import Counter
@@ -7,17 +7,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .limits import Limits, network
 
-GRACE_SECONDS = 1.0  # for what is under way when the server ends
-MIN_BYTES = 10_000  # that a request which is not complete brings in the time of a stall
+GRACE_SECONDS = 1.0  # for open requests when the server stops
+MIN_BYTES = 10_000  # an incomplete request that sends less between two checks has stalled
 
 
 def protocol(limits: Limits, proxy: str | None) -> type[asyncio.Protocol]:
-    """The protocol of a server with these limits; ``proxy`` is an address whose connections are those of many."""
+    """The protocol class for these limits; connections from ``proxy`` are not counted as one client's."""
     check_seconds = limits.stalled_seconds / 2
     connected: Counter[str] = Counter()
 
     class Connection(H11Protocol):
-        """Aborted where two checks in a row find it waiting for a client that sent next to nothing."""
+        """A connection that is aborted if two checks in a row find it waiting for a stalled client."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -68,7 +68,7 @@ def protocol(limits: Limits, proxy: str | None) -> type[asyncio.Protocol]:
 
         def shutdown(self) -> None:
             super().shutdown()
-            # Uvicorn would cancel a long upload or download in the end, with a traceback.
+            # Uvicorn would cancel a long upload or download with a traceback.
             self.loop.call_later(GRACE_SECONDS, self.transport.abort)
 
     return Connection

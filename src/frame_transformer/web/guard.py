@@ -1,4 +1,4 @@
-"""What every request has to pass: the name the page was called by, its origin, the password."""
+"""Checks of every request: host name, origin and password."""
 
 import base64
 import ipaddress
@@ -17,7 +17,7 @@ from .limits import RefusedError, Throttle, network
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::\d+)?", re.IGNORECASE)
 READING = ("GET", "HEAD")
-MAX_BODY = 1 << 16  # bytes of a request that is no upload
+MAX_BODY = 1 << 16  # bytes of a request other than an upload
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -29,7 +29,7 @@ HEADERS = {
 
 
 def error_response(error: RefusedError) -> JSONResponse:
-    """The answer to what is refused."""
+    """The response to a refused request."""
     headers = {"Retry-After": str(math.ceil(error.wait))} if error.wait else {}
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="Frame Transformer: any name and the password", charset="UTF-8"'
@@ -37,16 +37,16 @@ def error_response(error: RefusedError) -> JSONResponse:
 
 
 class Guard:
-    """Refuses requests before anything is done for them, and adds the security headers to every answer.
+    """ASGI middleware that refuses invalid requests and adds security headers to every response.
 
     Args:
-        app: the application behind it.
-        hosts: names and addresses, beside those of the loopback device, that the page may be called by. Any other name
-            may be a stranger's that was pointed at this machine (DNS rebinding), whose page would then count as the
-            same origin. Where the page listens on all addresses ("0.0.0.0" or "::") it answers to every literal
-            address: those cannot be pointed elsewhere.
-        password: None where there is none.
-        guesses: allowed wrong passwords.
+        app: the wrapped application.
+        hosts: host names and addresses that the page answers to, in addition to those of the loopback device. All other
+            names are refused: an attacker can make a name of their own resolve to this machine (DNS rebinding), and
+            their page would count as the same origin. If the page listens on all addresses ("0.0.0.0" or "::"), it
+            answers to every literal address, which cannot be rebound.
+        password: None for no password.
+        guesses: limit of wrong passwords.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], password: str | None, guesses: Throttle):

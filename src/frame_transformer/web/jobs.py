@@ -1,4 +1,4 @@
-"""The queue of separations: bounded, fair between visitors, with places and times that visitors are told."""
+"""The queue of separations: bounded, fair between visitors, with the position and waiting time of each song."""
 
 import asyncio
 import contextlib
@@ -19,12 +19,12 @@ from .limits import Limits, RefusedError
 from .schemas import Result, Separation, SeparationRequest
 
 logger = logging.getLogger(__name__)
-PACE_WEIGHT = 0.3  # of the newest song in the pace that waiting times are worked out from
+PACE_WEIGHT = 0.3  # weight of the newest song in the moving average that waiting times are estimated from
 FAILED = "The separation failed; the server's log says why."
 
 
 class Cancelled(Exception):
-    """Raised inside a separation that nobody wants any more."""
+    """Raised inside a separation that was cancelled."""
 
 
 @dataclass(eq=False)
@@ -32,15 +32,15 @@ class Job:
     """One separation of a song, from its place in the queue to its end.
 
     Attributes:
-        visit, address: whose it is.
-        source: the uploaded file. name: what its visitor calls it.
-        folder: of what is made; removed where the separation does not succeed.
-        info: what the header of the file says of the chosen audio stream.
-        work: seconds of audio, times passes of the network over them.
-        stems: what is downloaded, by stem. tracks: what the page plays and shows, by file name.
+        session, address: of its visitor.
+        source: the uploaded file. name: the visitor's name for it.
+        folder: contains the results; removed if the separation fails.
+        info: header information of the selected audio stream.
+        work: seconds of audio × passes of the network.
+        stems: files for download, by stem. tracks: files for the player, by file name.
     """
 
-    visit: str
+    session: str
     address: str
     source: Path
     name: str
@@ -60,12 +60,12 @@ class Job:
         return self.status.state in ("done", "failed", "cancelled")
 
     def check(self) -> None:
-        """Raises Cancelled where the song was cancelled or removed."""
+        """Raises Cancelled if the song was cancelled or removed."""
         if self.cancelled.is_set():
             raise Cancelled
 
     def report(self, stage: str, done: int = 0, total: int = 0) -> None:
-        """Says how far the work is, and raises Cancelled where nobody wants it any more."""
+        """Reports progress. Raises Cancelled if the song was cancelled or removed."""
         self.check()
         now = time.monotonic()
         if stage != self.status.stage:
@@ -78,16 +78,16 @@ class Job:
         self.status = Separation(state="running", stage=stage, share=share, seconds_left=left)
 
     def hide_paths(self, text: str) -> str:
-        """A message with the visitor's name of the song in place of the server's."""
+        """Replaces the server's path of the song by the visitor's name for it."""
         return text.replace(str(self.source), self.name).replace(f"{self.folder}{os.sep}", "")
 
     def describe(self, error: Exception) -> str:
-        """What a visitor is told of a failure: never a path of the server, nor the text of an unexpected error."""
+        """The message shown to the visitor: without paths of the server or the text of an unexpected error."""
         match error:
             case FrameTransformerError():
                 return self.hide_paths(str(error))
             case MemoryError():
-                return f"{self.name}: the server has not enough memory for it."
+                return f"{self.name}: the server does not have enough memory for it."
             case OSError(strerror=str(reason)):
                 return f"{self.name}: {reason}"
         logger.error("separation failed", exc_info=error)
@@ -97,12 +97,12 @@ class Job:
 class JobQueue:
     """Runs as many jobs at once as it has workers; the others wait.
 
-    Visitors take turns, whatever the number of their songs (start-time fair queueing, Goyal, Vin and Cheng 1996,
-    with every song as one unit). To be used from the event loop's thread only.
+    Visitors take turns, however many songs each has (start-time fair queueing, Goyal, Vin and Cheng 1996, with every
+    song as one unit). Use it only from the event loop's thread.
 
     Args:
-        run: does the work, in a thread of its own; raises Cancelled where :meth:`Job.check` does.
-        workers: jobs at once.
+        run: performs a job in a worker thread; passes on Cancelled from :meth:`Job.check`.
+        workers: number of jobs that run at the same time.
     """
 
     def __init__(self, run: Callable[[Job], Result], workers: int, limits: Limits):
@@ -116,34 +116,34 @@ class JobQueue:
         self._arrivals = asyncio.Semaphore(0)
 
     def put(self, job: Job) -> None:
-        """Gives a job its place. Raises RefusedError where the queue, or the visitor's part of it, is full."""
+        """Adds a job. Raises RefusedError if the queue, or the visitor's share of it, is full."""
         if len(self._waiting) >= self._limits.places:
             raise RefusedError(503, "The queue is full: try again in a few minutes.")
         of_address = [other for other in self._waiting if other.address == job.address]
-        of_visit = [other for other in self._waiting + self._running if other.visit == job.visit]
-        if len(of_visit) >= self._limits.visit_places or len(of_address) >= self._limits.places // 2:
+        of_session = [other for other in self._waiting + self._running if other.session == job.session]
+        if len(of_session) >= self._limits.session_places or len(of_address) >= self._limits.places // 2:
             raise RefusedError(429, "Too many of your songs are in the queue: wait until one of them is done.")
-        job.turn = max([self._turn, *(other.turn + 1 for other in of_visit)])
+        job.turn = max([self._turn, *(other.turn + 1 for other in of_session)])
         self._waiting.append(job)
-        self._waiting.sort(key=lambda other: other.turn)  # stable: within a turn who came first
+        self._waiting.sort(key=lambda other: other.turn)  # stable: first come, first served within a turn
         self._arrivals.release()
 
     def cancel(self, job: Job) -> None:
-        """Ends a job: now where it waits, else at its next step."""
+        """Cancels a job: at once if it is waiting, else at its next step."""
         job.cancelled.set()
         if job in self._waiting:
             self._waiting.remove(job)
             job.status = Separation(state="cancelled")
 
     def status(self, job: Job) -> Separation:
-        """Where the job stands."""
+        """The state of the job."""
         if job not in self._waiting:
             return job.status
         before = self._waiting.index(job)
         return Separation(state="waiting", before=before, seconds_left=self._seconds_until(before))
 
     def _seconds_until(self, place: int) -> int | None:
-        """Until the job in this place of the waiting ones begins, where a pace is known to reckon by."""
+        """Estimated seconds until the waiting job in this place starts; None before the first job has finished."""
         if self._pace is None:
             return None
         free = [0.0] * (self._workers - len(self._running))
@@ -157,7 +157,7 @@ class JobQueue:
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        """Works on the jobs as long as the context lasts; those that are not over then are cancelled."""
+        """Runs jobs while the context is open, and cancels the unfinished ones when it closes."""
         with ThreadPoolExecutor(self._workers, "separation") as pool:
             workers = [asyncio.create_task(self._work(pool)) for _ in range(self._workers)]
             try:
@@ -171,7 +171,7 @@ class JobQueue:
     async def _work(self, pool: ThreadPoolExecutor) -> None:
         while True:
             await self._arrivals.acquire()
-            if not self._waiting:  # what arrived was cancelled
+            if not self._waiting:  # the job was cancelled meanwhile
                 continue
             job = self._waiting.pop(0)
             self._running.append(job)
@@ -184,7 +184,7 @@ class JobQueue:
                 self._pace = pace if self._pace is None else self._pace + PACE_WEIGHT * (pace - self._pace)
 
     def _finish(self, job: Job) -> Separation:
-        """Runs a job to its end, whatever that is; what it made is kept only where it succeeded."""
+        """Runs a job and removes its files unless it succeeds."""
         try:
             job.report("starting")
             result = self._run(job)

@@ -1,4 +1,4 @@
-"""What the server grants, so that no visitor can use it up."""
+"""Limits on what one visitor and all visitors together may use."""
 
 import ipaddress
 import time
@@ -10,9 +10,9 @@ MAX_ADDRESSES = 10_000
 
 
 class RefusedError(FrameTransformerError):
-    """More was asked for than is granted.
+    """A request was refused.
 
-    ``status`` is the HTTP status, ``wait`` the seconds until it may be granted.
+    ``status`` is the HTTP status, ``wait`` the seconds after which a retry may succeed.
     """
 
     def __init__(self, status: int, message: str, wait: float | None = None):
@@ -23,20 +23,20 @@ class RefusedError(FrameTransformerError):
 
 @dataclass(frozen=True)
 class Limits:
-    """One network address gets at most half of each total.
+    """Limits of the server. One network address gets at most half of each total.
 
     Attributes:
-        places: of the queue. visit_places: those of one visit.
-        visits: open at the same time. visits_per_minute: opened from one address.
+        places: songs in the queue. session_places: those of one session.
+        sessions: open sessions. sessions_per_minute: new sessions from one address.
         guesses_per_minute: wrong passwords from one address.
-        connections: open at the same time.
+        connections: open connections.
         stalled_seconds: how long the server waits for a client that sends or takes nothing.
     """
 
     places: int = 100
-    visit_places: int = 5
-    visits: int = 1000
-    visits_per_minute: int = 60
+    session_places: int = 5
+    sessions: int = 1000
+    sessions_per_minute: int = 60
     guesses_per_minute: int = 10
     connections: int = 500
     stalled_seconds: float = 30.0
@@ -52,10 +52,10 @@ def network(address: str) -> str:
 
 
 class Throttle:
-    """Allows so many events a minute for each address: at once, or spread over the minute.
+    """Allows a number of events per minute for each address, in a burst or spread out.
 
-    This is the generic cell rate algorithm (ITU-T I.371): one time is kept for each address, until which its allowance
-    is spent.
+    This is the generic cell rate algorithm (ITU-T I.371). For each address it keeps the time until which the allowance
+    is used up.
     """
 
     def __init__(self, per_minute: int):
@@ -63,7 +63,7 @@ class Throttle:
         self._spent: dict[str, float] = {}
 
     def wait(self, address: str) -> float:
-        """Seconds until the next event is allowed, 0 where it is allowed now."""
+        """Seconds until the next event is allowed; 0 if it is allowed now."""
         now = time.monotonic()
         return max(0.0, self._spent.get(address, now) + self._interval - now - 60)
 

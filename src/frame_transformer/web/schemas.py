@@ -1,4 +1,4 @@
-"""What the page and programs send and get, all of it checked before anything is done."""
+"""Schemas of requests and responses."""
 
 from typing import Annotated, Literal
 
@@ -10,43 +10,43 @@ Stem = Literal["vocals", "instrumental"]
 
 
 class Body(BaseModel):
-    """Of a request: unknown fields, wrong types, NaN and infinity are refused."""
+    """Body of a request. Unknown fields, wrong types, NaN and infinity are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 class SeparationRequest(Body):
-    """How to separate a song; the settings say which models and formats there are."""
+    """How to separate a song. ``/settings`` lists the models and formats."""
 
     models: list[str] = Field(min_length=1, max_length=8, description="several form an ensemble")
-    ensemble: Ensemble = Field("mean", description="how the masks of several models are joined")
+    ensemble: Ensemble = Field("mean", description="how the masks of several models are combined")
     weights: list[Annotated[float, Field(ge=0, le=1000)]] | None = Field(
-        None, max_length=8, description="of each model in the ensemble's mean"
+        None, max_length=8, description="weight of each model in the mean of the ensemble"
     )
     stems: list[Stem] = Field(["vocals", "instrumental"], min_length=1, max_length=2)
     format: str = Field("wav", max_length=20)
     stream: int | None = Field(None, ge=0, description="number of the audio stream, for files that hold several")
-    overlap: float = Field(0.0625, ge=0, le=0.5, description="share of a window that is blended with the next")
+    overlap: float = Field(0.0625, ge=0, le=0.5, description="fraction of a window that overlaps the next")
     smoothing: float = Field(
         0, ge=0, lt=1, description="vocals fainter than this for longer than 1.5 s are removed; 0 keeps all"
     )
-    tta: bool = Field(False, description="test-time averaging: four times the work")
+    tta: bool = Field(False, description="test-time augmentation: average of four passes")
 
 
 class UploadQuery(Body):
-    """Of an upload."""
+    """Query parameters of an upload."""
 
     name: str = Field(min_length=1, max_length=1000, description="file name of the song")
 
 
 class Error(BaseModel):
-    """Why a request was refused, as a sentence for people."""
+    """The reason why a request was refused, as a sentence."""
 
     error: str
 
 
 class Model(BaseModel):
-    """A model that the page offers. ``megabytes``: about what is downloaded before it is first used, 0 for nothing."""
+    """A model of the page. ``megabytes``: approximate size of the download before its first use, else 0."""
 
     name: str
     description: str
@@ -54,7 +54,7 @@ class Model(BaseModel):
 
 
 class Settings(BaseModel):
-    """What the page offers and allows."""
+    """Models, formats and limits of the page."""
 
     models: list[Model]
     formats: list[str]
@@ -63,21 +63,21 @@ class Settings(BaseModel):
     max_songs: int
 
 
-class OpenedVisit(BaseModel):
-    """A visit. Its cookie, which came with it, is needed for everything below ``/visits/{visit}``."""
+class OpenedSession(BaseModel):
+    """A session. All requests below ``/sessions/{session}`` need the cookie that is set with it."""
 
-    visit: str
+    session: str
 
 
 class Stream(BaseModel):
-    """An audio stream of a file: its number, and what to call it."""
+    """An audio stream of a file: its number and its name."""
 
     number: int
     label: str
 
 
 class UploadedSong(BaseModel):
-    """A song on the server. ``seconds`` is None where the file does not say; ``stream`` is played by default."""
+    """An uploaded song. ``seconds`` is None if the file does not state it; ``stream`` is the default stream."""
 
     song: str
     name: str
@@ -87,14 +87,14 @@ class UploadedSong(BaseModel):
 
 
 class Track(BaseModel):
-    """What the page plays: ``samples`` of headerless 16-bit stereo (little-endian) at ``tracks/{name}.pcm``."""
+    """A track of the player: ``samples`` of headerless 16-bit stereo (little-endian) at ``tracks/{name}.pcm``."""
 
     name: str
     samples: int
 
 
 class Result(BaseModel):
-    """A separated song. ``rate`` in Hz; ``seconds`` of audio took ``elapsed`` seconds of work."""
+    """A separated song. ``rate`` in Hz; Separating ``seconds`` of audio took ``elapsed`` seconds."""
 
     stems: list[Stem]
     tracks: list[Track]
@@ -105,14 +105,14 @@ class Result(BaseModel):
 
 
 class Separation(BaseModel):
-    """Where a separation stands.
+    """The state of a separation.
 
     Attributes:
-        state: waiting in the queue, running, or one of the three ends.
-        before: songs before this one in the queue. seconds_left: about until it begins (waiting) or until the end of
-            its stage (running), None where that is not known yet.
-        stage: what is being done. share: of the stage that is done, 0 to 1.
-        error: why it failed. result: of one that is done.
+        state: waiting, running, or one of the three final states.
+        before: number of songs before it in the queue. seconds_left: estimated seconds until it starts (waiting) or
+            until its stage ends (running); None if not known yet.
+        stage: the current step. share: fraction of the stage that is done, 0 to 1.
+        error: why it failed. result: set when it is done.
     """
 
     state: Literal["waiting", "running", "done", "failed", "cancelled"]

@@ -1,4 +1,4 @@
-"""From an uploaded song to what the page plays and offers for download."""
+"""Separates uploaded songs into files for the player and for download."""
 
 import threading
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from .schemas import Model, Result, SeparationRequest, Track
 from .tracks import write_samples
 
 MIXTURE = "mixture"
-MEASURE_RATE, MEASURE_CHANNELS = 48_000, 2  # of the song whose length in minutes is limited
+MEASURE_RATE, MEASURE_CHANNELS = 48_000, 2  # the reference for the limit in minutes
 MODEL_RATE = 44_100
 TTA_PASSES = 4
 
 
 def formats() -> list[str]:
-    """Formats, and with their bit depths; without one, stems are as deep as their song."""
+    """Names of formats, alone and with a bit depth; without one, stems keep the bit depth of their song."""
     depths = {name: [f"{name} {depth}" for depth in kind.codecs if depth] for name, kind in FORMATS.items()}
     return [choice for name, deep in depths.items() for choice in (name, *deep)]
 
 
 class Separations:
-    """Separates songs, and keeps the models of the last one loaded.
+    """Separates songs and keeps the most recently used models in memory.
 
     Args:
         models: names or files; None for all models known by name.
         device: as for :class:`Separator`.
-        jobs: at once; they share the threads of the CPU.
-        max_minutes: of stereo at 48 kHz.
+        jobs: separations that run at the same time; they share the CPU threads.
+        max_minutes: longest song, in minutes of stereo at 48 kHz.
 
     Raises:
         ModelError: a model that does not exist. OptionError: two models of the same name.
@@ -56,7 +56,7 @@ class Separations:
         self._loaded: dict[str, MaskModel] = {}
 
     def offered(self) -> list[Model]:
-        """The models that may be chosen, with what has to be downloaded for each."""
+        """The available models, with the size of their downloads."""
         known = {info.name: info for info in list_models()}
         return [
             Model(
@@ -71,7 +71,7 @@ class Separations:
         ]
 
     def check(self, request: SeparationRequest) -> None:
-        """Raises OptionError for what the page does not offer."""
+        """Raises OptionError for a model or format that the page does not offer."""
         for name in request.models:
             if name not in self._files:
                 raise OptionError(f"unknown model {name!r}: use one of {', '.join(self._files)}")
@@ -94,10 +94,10 @@ class Separations:
         )
 
     def check_size(self, name: str, info: AudioInfo, seconds: float) -> None:
-        """Raises OptionError for a song that is more work than the page takes.
+        """Raises OptionError for a song that exceeds the limit of the page.
 
-        Length alone is no measure: memory and disk go by samples in all channels, at the song's rate or the model's,
-        whichever is higher.
+        The limit counts the samples of all channels at the higher of the song's and the model's sample rate, because
+        memory and disk space depend on them.
         """
         samples = seconds * max(info.sample_rate, MODEL_RATE) * info.channels
         minutes = max(seconds, samples / (MEASURE_RATE * MEASURE_CHANNELS)) / 60
@@ -112,7 +112,7 @@ class Separations:
         job.report("loading the model")
         names = job.request.models
         with self._loading:
-            # What is not wanted now frees its memory before the next one takes some.
+            # Frees the memory of the old models before the new ones are loaded.
             self._loaded = {name: network for name, network in self._loaded.items() if name in names}
             for name in names:
                 job.check()
@@ -134,7 +134,7 @@ class Separations:
             bit_depth=depth or None,
             images=True,
         )
-        torch.set_num_threads(self._threads)  # of this thread
+        torch.set_num_threads(self._threads)  # applies to this thread only
         separator = Separator(self._options(request, self._load(job), info.stream))
 
         def report(done: int, total: int) -> None:
@@ -169,7 +169,7 @@ def passes(request: SeparationRequest) -> int:
 
 
 def stored_bytes(request: SeparationRequest, info: AudioInfo, seconds: float) -> int:
-    """At most what a separation keeps on disk: stems, their copy before the gain is known, and the player's tracks."""
+    """Upper bound of a separation's bytes on disk: stems, copies of them before scaling, and the player's tracks."""
     stems = len(request.stems)
     samples = seconds * info.sample_rate
     return round(samples * (info.channels * (4 + 4) * stems + 4 * (stems + 1)))

@@ -1,4 +1,4 @@
-"""The server behind the page: uploads, the queue, downloads. Programs use the same addresses as the page."""
+"""The server of the page: uploads, queue and downloads. Other programs can use the same HTTP interface."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from .jobs import FAILED, Job, JobQueue
 from .limits import Limits, RefusedError, Throttle, network
 from .schemas import (
     Error,
-    OpenedVisit,
+    OpenedSession,
     Separation,
     SeparationRequest,
     Settings,
@@ -41,7 +41,7 @@ from .schemas import (
     UploadQuery,
 )
 from .separations import Separations, formats, passes, stored_bytes
-from .visits import Song, Visit, Visits
+from .sessions import Session, Sessions, Song
 
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {"": "index.html", "page.js": "page.js", "page.css": "page.css", "player.js": "player.js"}
@@ -53,18 +53,18 @@ GONE = "This file is no longer here."
 
 @dataclass(frozen=True)
 class PageOptions:
-    """What the page offers and allows.
+    """Models and limits of the page.
 
     Attributes:
-        models: names or files, the first is chosen at the start; None for all models known by name.
+        models: names or files, the first is the default; None for all named models.
         device: as for :class:`Separator`.
-        jobs: songs separated at once; they share the threads of the CPU.
-        max_megabytes, max_minutes: largest file and longest song (of stereo at 48 kHz). max_songs: of one visit.
-        max_gigabytes: all files of all visits; None for four fifths of the free space.
+        jobs: songs that are separated at the same time; they share the CPU threads.
+        max_megabytes, max_minutes: largest file and longest song (stereo at 48 kHz). max_songs: songs of one session.
+        max_gigabytes: space for all files of all sessions; None for 80 % of the free space.
         keep_minutes: how long the files of an abandoned page are kept.
-        password: asked for by the browser (with any user name) where it is not None.
-        hosts: names and addresses that the page may be called by, beside those of the loopback device.
-        limits: what the server grants to one visitor and to all.
+        password: the browser asks for it, with any user name; None for no password.
+        hosts: host names and addresses that the page answers to, in addition to those of the loopback device.
+        limits: limits for one visitor and for all.
     """
 
     models: tuple[str, ...] | None = None
@@ -81,13 +81,13 @@ class PageOptions:
 
 
 class _Download(FileResponse):
-    """A file that may be deleted at any moment: then the answer is 404."""
+    """A file that may be deleted at any time; the response is then 404."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start: Message | None = None
 
         async def send_later(message: Message) -> None:
-            # Starlette sends the start before it opens the file.
+            # Starlette sends the status line before it opens the file.
             nonlocal start
             if message["type"] == "http.response.start":
                 start = message
@@ -106,22 +106,22 @@ class _Download(FileResponse):
 
 
 def create_app(options: PageOptions = PageOptions()) -> FastAPI:
-    """The page as an ASGI application. Its temporary files are removed when it shuts down.
+    """Creates the page as an ASGI application. It removes its temporary files when it shuts down.
 
     Raises:
         ModelError: a model that does not exist. OptionError: two models of the same name.
     """
     separations = Separations(options.models, options.device, options.jobs, options.max_minutes)
     room = None if options.max_gigabytes is None else round(options.max_gigabytes * 1e9)
-    visits = Visits(60 * options.keep_minutes, options.limits, room)
+    sessions = Sessions(60 * options.keep_minutes, options.limits, room)
     queue = JobQueue(separations.run, options.jobs, options.limits)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async def sweep() -> None:
             while True:
-                await asyncio.sleep(min(SWEEP_SECONDS, visits.keep))
-                await visits.sweep()
+                await asyncio.sleep(min(SWEEP_SECONDS, sessions.keep))
+                await sessions.sweep()
 
         sweeper = asyncio.create_task(sweep())
         try:
@@ -129,17 +129,17 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
                 yield
         finally:
             sweeper.cancel()
-            visits.close()
+            sessions.close()
 
     app = FastAPI(
         title="Frame Transformer",
         description="Separates songs into vocals and instrumental.",
-        docs_url=None,  # its page would load scripts from elsewhere
+        docs_url=None,  # that page would load scripts from other sites
         redoc_url=None,
         lifespan=lifespan,
         responses={"4XX": {"model": Error}, 422: {"model": Error}},
     )
-    app.state.visits = visits
+    app.state.sessions = sessions
     app.state.queue = queue
     app.add_middleware(
         Guard,
@@ -149,12 +149,12 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
     )
     _explain_errors(app)
 
-    def find_visit(visit: str, request: Request) -> Visit:
-        return visits.get(visit, request.cookies)
+    def find_session(session: str, request: Request) -> Session:
+        return sessions.get(session, request.cookies)
 
-    OwnVisit = Annotated[Visit, Depends(find_visit)]
+    OwnSession = Annotated[Session, Depends(find_session)]
 
-    def find_song(own: OwnVisit, song: str) -> Song:
+    def find_song(own: OwnSession, song: str) -> Song:
         if song not in own.songs:
             raise RefusedError(410, NOT_HERE)
         return own.songs[song]
@@ -170,7 +170,7 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
 
     @app.get("/settings")
     async def settings() -> Settings:
-        """What the page offers and allows."""
+        """Models, formats and limits of the page."""
         return Settings(
             models=separations.offered(),
             formats=formats(),
@@ -179,37 +179,37 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             max_songs=options.max_songs,
         )
 
-    @app.post("/visits", status_code=HTTPStatus.CREATED)
-    async def open_visit(request: Request, response: Response) -> OpenedVisit:
-        """Begins a visit; the cookie that comes with it is needed for all that belongs to it."""
-        visit = visits.open(_address(request))
+    @app.post("/sessions", status_code=HTTPStatus.CREATED)
+    async def open_session(request: Request, response: Response) -> OpenedSession:
+        """Starts a session and sets the cookie that its other requests need."""
+        session = sessions.open(_address(request))
         response.set_cookie(
-            visit.cookie,
-            visit.secret,
-            path=f"/visits/{visit.id}",
+            session.cookie,
+            session.secret,
+            path=f"/sessions/{session.id}",
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",
         )
-        return OpenedVisit(visit=visit.id)
+        return OpenedSession(session=session.id)
 
-    @app.post("/visits/{visit}/alive", status_code=HTTPStatus.NO_CONTENT)
-    async def alive(own: OwnVisit) -> None:
-        """Keeps a visit; without any request its songs are removed after a while."""
+    @app.post("/sessions/{session}/alive", status_code=HTTPStatus.NO_CONTENT)
+    async def alive(own: OwnSession) -> None:
+        """Keeps a session alive; a session without requests ends after a while."""
 
-    @app.post("/visits/{visit}/leave", status_code=HTTPStatus.NO_CONTENT)
-    async def leave(own: OwnVisit, response: Response) -> None:
-        """Ends a visit and removes its songs."""
-        response.delete_cookie(own.cookie, path=f"/visits/{own.id}")
-        await visits.leave(own)
+    @app.post("/sessions/{session}/leave", status_code=HTTPStatus.NO_CONTENT)
+    async def leave(own: OwnSession, response: Response) -> None:
+        """Ends a session and removes its songs."""
+        response.delete_cookie(own.cookie, path=f"/sessions/{own.id}")
+        await sessions.leave(own)
 
     @app.post(
-        "/visits/{visit}/songs",
+        "/sessions/{session}/songs",
         status_code=HTTPStatus.CREATED,
         openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
     )
-    async def upload(own: OwnVisit, query: Annotated[UploadQuery, Query()], request: Request) -> UploadedSong:
-        """Takes a song: the bytes of the file are the body."""
+    async def upload(own: OwnSession, query: Annotated[UploadQuery, Query()], request: Request) -> UploadedSong:
+        """Uploads a song; the body is the file."""
         limit = options.max_megabytes * 1_000_000
         too_large = RefusedError(
             413,
@@ -220,15 +220,15 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             raise too_large
         if len(own.songs) >= options.max_songs:
             raise RefusedError(429, f"This page takes {options.max_songs} songs at a time: remove some first.")
-        song = visits.add(own, query.name)
+        song = sessions.add(own, query.name)
         try:
-            visits.claim(song, announced)
-            await _receive(request, song, limit, too_large, lambda size: visits.claim(song, size))
+            sessions.claim(song, announced)
+            await _receive(request, song, limit, too_large, lambda size: sessions.claim(song, size))
             await asyncio.to_thread(song.probe)
             info = song.default
             separations.check_size(song.name, info, info.duration or 0)
         except BaseException as error:
-            await visits.remove(own, song)
+            await sessions.remove(own, song)
             if isinstance(error, OSError):
                 raise RefusedError(507, f"{song.name} cannot be stored on the server: {error.strerror}.") from None
             raise
@@ -243,26 +243,26 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             stream=info.stream,
         )
 
-    @app.delete("/visits/{visit}/songs/{song}", status_code=HTTPStatus.NO_CONTENT)
-    async def remove(own: OwnVisit, found: OwnSong) -> None:
-        """Removes a song and what was made of it."""
+    @app.delete("/sessions/{session}/songs/{song}", status_code=HTTPStatus.NO_CONTENT)
+    async def remove(own: OwnSession, found: OwnSong) -> None:
+        """Removes a song and its stems."""
         if found.job is not None:
             queue.cancel(found.job)
-        await visits.remove(own, found)
+        await sessions.remove(own, found)
 
-    @app.post("/visits/{visit}/songs/{song}/separation", status_code=HTTPStatus.ACCEPTED)
-    async def separate(own: OwnVisit, found: OwnSong, request: SeparationRequest) -> Separation:
-        """Puts a song into the queue; what was made of it before is removed."""
+    @app.post("/sessions/{session}/songs/{song}/separation", status_code=HTTPStatus.ACCEPTED)
+    async def separate(own: OwnSession, found: OwnSong, request: SeparationRequest) -> Separation:
+        """Adds a song to the queue and removes its earlier stems."""
         separations.check(request)
         info = found.default if request.stream is None else found.streams.get(request.stream)
         if info is None:
             raise OptionError(f"{found.name}: has no audio stream number {request.stream}")
         if found.job is not None and not found.job.over:
-            raise RefusedError(409, f"{found.name} is in work already: cancel that first.")
+            raise RefusedError(409, f"{found.name} is already being separated: cancel that first.")
         seconds = info.duration or 0
         separations.check_size(found.name, info, seconds)
         job = Job(
-            visit=own.id,
+            session=own.id,
             address=own.address,
             source=found.source,
             name=found.name,
@@ -272,7 +272,7 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             work=seconds * passes(request),
         )
         held = found.bytes
-        visits.claim(found, found.source.stat().st_size + stored_bytes(request, info, seconds))
+        sessions.claim(found, found.source.stat().st_size + stored_bytes(request, info, seconds))
         try:
             queue.put(job)
         except RefusedError:
@@ -283,23 +283,23 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             await asyncio.to_thread(shutil.rmtree, earlier.folder, ignore_errors=True)
         return queue.status(job)
 
-    @app.get("/visits/{visit}/songs/{song}/separation")
+    @app.get("/sessions/{session}/songs/{song}/separation")
     async def status(job: OwnJob) -> Separation:
-        """Where a separation stands."""
+        """The state of a separation."""
         return queue.status(job)
 
-    @app.delete("/visits/{visit}/songs/{song}/separation", status_code=HTTPStatus.NO_CONTENT)
+    @app.delete("/sessions/{session}/songs/{song}/separation", status_code=HTTPStatus.NO_CONTENT)
     async def cancel(job: OwnJob) -> None:
-        """Cancels a separation: it ends at its next step."""
+        """Cancels a separation, which ends at its next step."""
         queue.cancel(job)
 
     @app.get(
-        "/visits/{visit}/songs/{song}/separation/events",
+        "/sessions/{session}/songs/{song}/separation/events",
         response_class=EventSourceResponse,
         responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events: `Separation` each"}},
     )
-    async def events(own: OwnVisit, job: OwnJob) -> EventSourceResponse:
-        """The same as events, one for each change, up to the separation's end."""
+    async def events(own: OwnSession, job: OwnJob) -> EventSourceResponse:
+        """The state of a separation as server-sent events, one for each change until it ends."""
 
         async def changes() -> AsyncIterator[dict[str, str]]:
             last = None
@@ -313,25 +313,25 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
 
         return EventSourceResponse(changes())
 
-    @app.get("/visits/{visit}/songs/{song}/tracks/{track}", response_class=FileResponse)
+    @app.get("/sessions/{session}/songs/{song}/tracks/{track}", response_class=FileResponse)
     async def track_file(job: OwnJob, track: str) -> FileResponse:
-        """Samples (``.pcm``) or the spectrogram (``.png``) of what the page plays."""
+        """Samples (``.pcm``) or spectrogram (``.png``) of a track of the player."""
         if track not in job.tracks:
             raise RefusedError(404, GONE)
         kind = "image/png" if track.endswith(".png") else "application/octet-stream"
         return _Download(job.tracks[track], media_type=kind, headers={"Cache-Control": "no-store"})
 
-    @app.get("/visits/{visit}/songs/{song}/stems/{stem}", response_class=FileResponse)
+    @app.get("/sessions/{session}/songs/{song}/stems/{stem}", response_class=FileResponse)
     async def stem_file(found: OwnSong, job: OwnJob, stem: str) -> FileResponse:
-        """A stem as a file."""
+        """Downloads a stem."""
         if stem not in job.stems:
             raise RefusedError(404, GONE)
         path = job.stems[stem]
         return _Download(path, filename=f"{found.title} ({stem}){path.suffix}")
 
-    @app.get("/visits/{visit}/stems.zip", response_class=StreamingResponse)
-    async def zip_file(own: OwnVisit) -> StreamingResponse:
-        """All stems of a visit, a folder for each song; songs of the same name are numbered."""
+    @app.get("/sessions/{session}/stems.zip", response_class=StreamingResponse)
+    async def zip_file(own: OwnSession) -> StreamingResponse:
+        """Downloads all stems of a session as a zip archive with a folder for each song; equal names are numbered."""
         separated = {song: song.job.stems for song in own.songs.values() if song.job is not None and song.job.stems}
         entries: list[tuple[str, Path]] = []
         taken: set[str] = set()
@@ -363,7 +363,7 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
 
 
 def _explain_errors(app: FastAPI) -> None:
-    """Answers every error with one sentence, ``{"error": ...}``."""
+    """Turns every error into a response ``{"error": "a sentence"}``."""
 
     @app.exception_handler(RefusedError)
     async def refused(request: Request, error: RefusedError) -> Response:
@@ -385,7 +385,7 @@ def _explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # the client has gone
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
@@ -399,14 +399,14 @@ def _address(request: Request) -> str:
 async def _receive(
     request: Request, song: Song, limit: int, too_large: RefusedError, claim: Callable[[int], None]
 ) -> None:
-    """Writes the body of a request to the song's file. Raises what ``claim`` raises where the room is used up."""
+    """Writes the body of a request to the song's file. Passes on the error of ``claim`` if the space is used up."""
     size = 0
     with song.source.open("wb") as file:
         async for chunk in request.stream():
             size += len(chunk)
             if size > limit:
                 raise too_large
-            if size > song.bytes:  # no length was announced
+            if size > song.bytes:  # the request has no Content-Length
                 claim(size + (1 << 20))
             await asyncio.to_thread(file.write, chunk)
     song.bytes = size
@@ -427,14 +427,15 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(options: PageOptions, host: str, port: int, opened: Callable[[str], None], proxy: str | None = None) -> None:
-    """Serves the page until it is interrupted; port 0 is any free one. ``opened`` is told the address.
+    """Serves the page until it is interrupted.
 
     Args:
-        proxy: address of a reverse proxy, whose word (``X-Forwarded-For``, ``X-Forwarded-Proto``) counts for where a
-            request comes from.
+        options: models and limits. host: address to listen on. port: 0 for any free port.
+        opened: called with the URL of the page once it listens.
+        proxy: address of a reverse proxy whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` headers are trusted.
 
     Raises:
-        OptionError: the address is taken or not of this machine.
+        OptionError: the address is in use or does not belong to this machine.
     """
     with _listen(host, port) as listening:
         app = create_app(replace(options, hosts=(*options.hosts, host)))

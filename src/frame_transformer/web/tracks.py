@@ -1,4 +1,4 @@
-"""The samples that the page plays: of any audio file, in the one form that every browser reads."""
+"""Samples for the player of the page, in one format for all browsers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +9,8 @@ from ..audio import AudioReader, remix
 def write_samples(source: Path, target: Path, check: Callable[[], None], stream: int | None = None) -> int:
     """Writes a stream of an audio file as headerless 16-bit stereo at its own rate, and returns its number of samples.
 
-    Headerless, so that the page can fetch any stretch of several tracks and start them on the same sample; ``check``
-    is called for every block and may raise.
+    Without a header the page can fetch any range of several tracks and start them on the same sample. ``check`` is
+    called for every block and may raise.
 
     Raises:
         AudioError: the source cannot be read.

@@ -5,7 +5,7 @@ const ALIVE_SECONDS = 60;
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 const songs = [];
 let settings;
-let visit;
+let session;
 let working = false;
 const weights = new Map(); // of each model in a mean: its field
 
@@ -60,7 +60,7 @@ class Song {
   }
 
   get address() {
-    return `visits/${visit}/songs/${this.id}`;
+    return `sessions/${session}/songs/${this.id}`;
   }
 
   show(state, text = "", share = null) {
@@ -97,7 +97,7 @@ class Song {
     return new Promise((finished) => {
       // fetch tells nothing of an upload's progress.
       const request = (this.request = new XMLHttpRequest());
-      request.open("POST", `visits/${visit}/songs?name=${encodeURIComponent(this.file.name)}`);
+      request.open("POST", `sessions/${session}/songs?name=${encodeURIComponent(this.file.name)}`);
       request.responseType = "json";
       request.upload.onprogress = (event) => {
         this.show("uploading", "Uploading …", event.loaded / Math.max(1, event.total));
@@ -323,7 +323,7 @@ async function add(files) {
 async function begin() {
   try {
     settings = await ask("settings");
-    ({ visit } = await ask("visits", { method: "POST" }));
+    ({ session } = await ask("sessions", { method: "POST" }));
   } catch {
     notice("The server does not answer: is it still running?");
     return;
@@ -348,7 +348,7 @@ async function begin() {
     weights.set(model.name, field);
   });
   $("#format").append(...settings.formats.map((format) => new Option(format)));
-  $("#zip").href = `visits/${visit}/stems.zip`;
+  $("#zip").href = `sessions/${session}/stems.zip`;
   document.body.dataset.ready = "true";
 
   const drop = $("#drop");
@@ -365,9 +365,9 @@ async function begin() {
     start(songs.filter((song) => song.state === "ready"));
   };
   setInterval(() => {
-    ask(`visits/${visit}/alive`, { method: "POST" }).catch((error) => notice(error.message));
+    ask(`sessions/${session}/alive`, { method: "POST" }).catch((error) => notice(error.message));
   }, ALIVE_SECONDS * 1000);
-  addEventListener("pagehide", (event) => { if (!event.persisted) navigator.sendBeacon(`visits/${visit}/leave`); });
+  addEventListener("pagehide", (event) => { if (!event.persisted) navigator.sendBeacon(`sessions/${session}/leave`); });
 }
 
 begin();

@@ -1,4 +1,4 @@
-"""What visitors brought and what was made of it: a folder for each song, gone when the visit is."""
+"""Sessions of the page: the uploaded songs and their stems, deleted when the session ends."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from ..errors import AudioError
 from .jobs import Job
 from .limits import Limits, RefusedError, Throttle
 
-# Names that some file system refuses would otherwise fail inside a zip or on saving a download.
+# Names that a file system refuses would fail in a zip archive or when a download is saved.
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 MAX_NAME_BYTES = 150
 PREFIX = "frame-transformer-web-"
@@ -26,7 +26,7 @@ MAX_STREAMS = 32
 
 
 def safe_name(name: str) -> str:
-    """A file name that every system takes, as near as possible to the one that the visitor knows a song by."""
+    """The name of a song, changed as little as possible to be a valid file name on every system."""
     path = PurePath(FORBIDDEN.sub("_", re.split(r"[/\\]", name)[-1]).strip(". "))
     stem = path.stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "song"
     return f"{stem}{path.suffix[:10]}"
@@ -37,10 +37,10 @@ class Song:
     """An uploaded song.
 
     Attributes:
-        id: by which the page asks for it. name: as the visitor knows it; no file of the server is called so.
-        folder: holds the upload and a folder for each separation.
-        address: of the visitor, whose share of the room its ``bytes`` count to.
-        streams: what the file's header says of its audio streams, by number. default: of the one played by default.
+        id: identifier in URLs. name: the visitor's file name; never used for files on the server.
+        folder: contains the upload and a folder for each separation.
+        address: network address of the visitor; ``bytes`` count towards its share of the disk space.
+        streams: the audio streams of the file, by number. default: number of the default stream.
         job: the last separation.
     """
 
@@ -62,7 +62,7 @@ class Song:
         return PurePath(self.name).stem
 
     def probe(self) -> None:
-        """Finds the audio streams of the file. Raises AudioError where it has none that can be read."""
+        """Finds the audio streams of the file. Raises AudioError if none can be read."""
         try:
             self.default = probe(self.source)
         except AudioError as error:
@@ -74,8 +74,8 @@ class Song:
 
 
 @dataclass
-class Visit:
-    """One open page: its songs by id, the secret of its cookie, and when it was last heard of (monotonic seconds)."""
+class Session:
+    """One open page: its songs by id, its cookie's secret, and the time of its last request (monotonic seconds)."""
 
     id: str
     address: str
@@ -85,23 +85,23 @@ class Visit:
 
     @property
     def cookie(self) -> str:
-        return f"visit-{self.id}"
+        return f"session-{self.id}"
 
 
-class Visits:
-    """All open pages, with their files below one temporary folder. To be used from the event loop's thread only.
+class Sessions:
+    """All open sessions. Their files are in one temporary folder. Use it only from the event loop's thread.
 
     Args:
-        keep: seconds that an abandoned page's files are kept.
-        limits: how many there may be.
-        room: bytes for the files of all visits; None for four fifths of what is free now.
+        keep: seconds after the last request until a session's files are deleted.
+        limits: how many sessions are allowed.
+        room: bytes for the files of all sessions; None for 80 % of the free space.
     """
 
     def __init__(self, keep: float, limits: Limits, room: int | None):
         self.keep = keep
         self.limits = limits
-        self._throttle = Throttle(limits.visits_per_minute)
-        self._visits: dict[str, Visit] = {}
+        self._throttle = Throttle(limits.sessions_per_minute)
+        self._sessions: dict[str, Session] = {}
         _remove_abandoned(Path(tempfile.gettempdir()))
         self._root = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
         self.folder = Path(self._root.name)
@@ -109,64 +109,64 @@ class Visits:
         self._lock.acquire()
         self._room = room if room is not None else shutil.disk_usage(self.folder).free * 4 // 5
 
-    def open(self, address: str) -> Visit:
-        """Begins a visit. Raises RefusedError where there are too many."""
+    def open(self, address: str) -> Session:
+        """Starts a session. Raises RefusedError if there are too many."""
         if wait := self._throttle.wait(address):
             raise RefusedError(429, "Too many pages were opened from your address: wait a moment.", wait)
-        own = sum(visit.address == address for visit in self._visits.values())
-        if len(self._visits) >= self.limits.visits or own >= self.limits.visits // 2:
+        own = sum(session.address == address for session in self._sessions.values())
+        if len(self._sessions) >= self.limits.sessions or own >= self.limits.sessions // 2:
             raise RefusedError(503, "Too many pages are open: close some, or come back later.")
         self._throttle.take(address)
-        visit = Visit(secrets.token_urlsafe(12), address)
-        self._visits[visit.id] = visit
-        return visit
+        session = Session(secrets.token_urlsafe(12), address)
+        self._sessions[session.id] = session
+        return session
 
-    def get(self, identity: str, cookies: dict[str, str]) -> Visit:
-        """The visit of an id, which counts as a sign of life. Raises RefusedError where the cookie is not its own."""
-        visit = self._visits.get(identity)
-        if visit is None or not secrets.compare_digest(
-            cookies.get(visit.cookie, "").encode(errors="replace"), visit.secret.encode()
+    def get(self, identity: str, cookies: dict[str, str]) -> Session:
+        """The session with this id, marked as alive. Raises RefusedError if the cookie does not match."""
+        session = self._sessions.get(identity)
+        if session is None or not secrets.compare_digest(
+            cookies.get(session.cookie, "").encode(errors="replace"), session.secret.encode()
         ):
             raise RefusedError(410, "This page has expired: reload it and add your songs again.")
-        visit.seen = time.monotonic()
-        return visit
+        session.seen = time.monotonic()
+        return session
 
-    def add(self, visit: Visit, name: str) -> Song:
-        """A new song of a visit."""
+    def add(self, session: Session, name: str) -> Song:
+        """Adds a song to a session."""
         identity = secrets.token_urlsafe(12)
-        song = Song(identity, safe_name(name), self.folder / identity, visit.address)
+        song = Song(identity, safe_name(name), self.folder / identity, session.address)
         song.folder.mkdir()
-        visit.songs[identity] = song
+        session.songs[identity] = song
         return song
 
     def claim(self, song: Song, size: int) -> None:
-        """Sets the bytes that a song's files take. Raises RefusedError where there is no room for them."""
-        stored = [other for visit in self._visits.values() for other in visit.songs.values() if other is not song]
+        """Reserves disk space for a song. Raises RefusedError if there is not enough."""
+        stored = [other for session in self._sessions.values() for other in session.songs.values() if other is not song]
         everybody = size + sum(other.bytes for other in stored)
         own = size + sum(other.bytes for other in stored if other.address == song.address)
         if everybody > self._room or own > self._room // 2 or size - song.bytes > shutil.disk_usage(self.folder).free:
             raise RefusedError(507, f"{song.name}: the server has no room for it at the moment; remove other songs.")
         song.bytes = size
 
-    async def remove(self, visit: Visit, song: Song) -> None:
-        """Removes a song and its files; a separation of it ends at its next step."""
-        visit.songs.pop(song.id, None)
+    async def remove(self, session: Session, song: Song) -> None:
+        """Removes a song and its files, and cancels its separation."""
+        session.songs.pop(song.id, None)
         if song.job is not None:
             song.job.cancelled.set()
         await asyncio.to_thread(shutil.rmtree, song.folder, ignore_errors=True)
 
-    async def leave(self, visit: Visit) -> None:
-        """Ends a visit: what runs for it is cancelled, its files are removed."""
-        self._visits.pop(visit.id, None)
-        for song in list(visit.songs.values()):
-            await self.remove(visit, song)
+    async def leave(self, session: Session) -> None:
+        """Ends a session: cancels its separations and removes its files."""
+        self._sessions.pop(session.id, None)
+        for song in list(session.songs.values()):
+            await self.remove(session, song)
 
     async def sweep(self) -> None:
-        """Ends the visits that were abandoned."""
+        """Ends abandoned sessions."""
         now = time.monotonic()
-        for visit in list(self._visits.values()):
-            if now - visit.seen > self.keep:
-                await self.leave(visit)
+        for session in list(self._sessions.values()):
+            if now - session.seen > self.keep:
+                await self.leave(session)
 
     def close(self) -> None:
         """Removes all files."""
@@ -175,7 +175,7 @@ class Visits:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes what servers that were killed left behind: nobody holds the lock of their folder any more."""
+    """Removes the files of servers that were killed: the locks of their folders are free."""
     for left in folder.glob(f"{PREFIX}*/{LOCK}"):
         with contextlib.suppress(OSError, Timeout), FileLock(left, timeout=0):
             shutil.rmtree(left.parent, ignore_errors=True)
