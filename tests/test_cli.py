@@ -17,7 +17,7 @@ from PIL import Image
 
 from frame_transformer import separation
 from frame_transformer.audio import decode, probe
-from frame_transformer.cli.dialects import translate
+from frame_transformer.cli.aliases import translate
 
 
 def test_separate_writes_stems_that_add_up(run, song, tiny_file, tmp_path):

@@ -10,7 +10,7 @@ from frame_transformer import Separator
 from frame_transformer.checkpoints import save_model
 from frame_transformer.errors import OptionError
 from frame_transformer.models import SignalConfig, V1Config, WindowConfig, create_model
-from frame_transformer.separation import ModelEnsemble, VocalsMeter
+from frame_transformer.separation import ModelEnsemble, VocalsLevel
 
 
 def make_model(n_fft, hop_length, sample_rate, seed, **signal):
@@ -98,7 +98,7 @@ def test_an_ensemble_is_a_model(mixed, noise):
     mixture = noise(2, 60_000)
     expected = Separator(mixed, ensemble="max").separate(mixture).vocals
     assert np.array_equal(Separator(ModelEnsemble(mixed, "max")).separate(mixture).vocals, expected)
-    assert VocalsMeter(ModelEnsemble(mixed))(mixture) == VocalsMeter(mixed)(mixture)
+    assert VocalsLevel(ModelEnsemble(mixed))(mixture) == VocalsLevel(mixed)(mixture)
     same = [mixed[0], make_model(512, 256, 44_100, 3)]
     inner = ModelEnsemble(same)
     x = torch.rand(1, 2, 256, 30)

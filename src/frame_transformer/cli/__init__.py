@@ -11,8 +11,8 @@ import typer
 
 from ..errors import FrameTransformerError, FrameTransformerWarning, OptionError
 from . import data, environment, evaluate, export, models, separate, train, web
+from .aliases import TranslatedCommand
 from .common import Command, Group, warn
-from .dialects import TranslatedCommand
 
 _python_format = warnings.formatwarning
 

@@ -56,9 +56,9 @@ def scan(
     )
     detector = None
     if detect_vocals and any(song.role == "instrumentals" for song in found):
-        from ..separation import VocalsMeter
+        from ..separation import VocalsLevel
 
-        detector = VocalsMeter(model, device)
+        detector = VocalsLevel(model, device)
     with counted(as_json) as report:
         result = scan_songs(found, index, detector, model, report, workers)
     summary = result.summary(found, threshold)

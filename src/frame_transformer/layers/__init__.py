@@ -1,4 +1,4 @@
-"""Building blocks, each usable alone; they know nothing of models, audio files or training."""
+"""Building blocks of the networks, independent of models, audio files and training."""
 
 from .attention import (
     ConvolutionalMultiheadAttention,

@@ -1,4 +1,4 @@
-"""Attention between frames, or between positions, whose scores run on from layer to layer."""
+"""Attention between frames, or between positions, with residual scores (RealFormer, He et al. 2020)."""
 
 import math
 from collections.abc import Callable
@@ -43,12 +43,12 @@ class MultichannelMultiheadAttention(nn.Module):
         maps: maps, each a sequence of frames of its own.
         features: frequency bins, the embedding of a frame.
         heads: heads per map; must divide ``features``.
-        projection: makes the layer for queries, keys or values: :func:`linear_projection` or its like.
+        projection: creates the layer for queries, keys or values, such as :func:`linear_projection`.
 
-    Scores are divided by √features (all bins, not the head's), queries and keys are rotated over time.
+    Scores are divided by √features (all bins, not those of a head). Queries and keys have rotary positions over time.
 
     Raises:
-        ValueError: heads do not divide features.
+        ValueError: ``features`` is not a multiple of ``heads``.
     """
 
     def __init__(self, maps: int, features: int, heads: int, projection: Callable[[int, int], nn.Module]):
@@ -67,7 +67,7 @@ class MultichannelMultiheadAttention(nn.Module):
         """Attends from x to ``memory`` (to itself when None); both (batch, maps, features, time).
 
         Returns:
-            the attended x, of the same shape, and the running scores, ``residual`` included.
+            the attended x, of the same shape, and the running scores, which include ``residual``.
         """
         memory = x if memory is None else memory
         queries, keys, values = self.q_proj(x), self.k_proj(memory), self.v_proj(memory)
@@ -89,7 +89,7 @@ class ConvolutionalMultiheadAttention(nn.Module):
         heads: must divide ``channels``.
 
     Raises:
-        ValueError: it does not.
+        ValueError: ``channels`` is not a multiple of ``heads``.
     """
 
     def __init__(self, channels: int, heads: int):
@@ -125,7 +125,7 @@ class ScoreGate(nn.Sequential):
         super().__init__(HeadConv3d(2 * maps, maps), SquaredReLU(), HeadConv3d(maps, 1), nn.Sigmoid())
 
     def blend(self, running: ResidualScores, skip: ResidualScores) -> ResidualScores:
-        """The blended scores, which are no product any more."""
+        """The blended scores, which can no longer be kept as a product."""
         dense, dense_skip = running.dense(), skip.dense()
         gate = self(torch.cat((dense, dense_skip), dim=1))
         return ResidualScores(base=torch.lerp(dense_skip, dense, gate))
@@ -137,5 +137,5 @@ def _check_heads(width: int, heads: int) -> None:
 
 
 def _add(residual: ResidualScores | None, queries: Tensor, keys: Tensor) -> ResidualScores:
-    """The running scores with those of rotated queries and keys added."""
+    """Rotates queries and keys and adds their scores to the running scores."""
     return (residual or ResidualScores()).add(apply_rotary_embedding(queries), apply_rotary_embedding(keys))

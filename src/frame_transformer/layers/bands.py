@@ -1,4 +1,4 @@
-"""Bands of unequal resolution: fine where hearing and voices are, coarse above."""
+"""Frequency bands of unequal resolution: fine at the low frequencies of voices, coarse above."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ Bands = Sequence[tuple[int, int]]
 
 
 class BandSplit(nn.Module):
-    """Cuts the frequency axis into bands, each band into patches, and maps every patch to one position.
+    """Splits the frequency axis into bands and each band into patches, and maps every patch to one position.
 
-    Each band has a linear map of its own, as in the band-split RNN (Luo and Yu 2023, section III-A), here shared by the
-    patches of a band.
+    Each band has its own linear layer, as in the band-split RNN (Luo and Yu 2023, section III-A). The patches of a band
+    share it.
 
     Args:
         in_channels, out_channels: channels before and after.
@@ -27,7 +27,7 @@ class BandSplit(nn.Module):
         self.bands = nn.ModuleList(nn.Conv2d(in_channels * patch, out_channels, 1) for patch in self.patches)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, in_channels, bins, time) → (batch, out_channels, positions, time), a position for every patch."""
+        """(batch, in_channels, bins, time) → (batch, out_channels, positions, time), one position per patch."""
         parts = x.split(self.sizes, dim=2)
         return torch.cat(
             [
@@ -39,7 +39,7 @@ class BandSplit(nn.Module):
 
 
 class BandMerge(nn.Module):
-    """The way back from :class:`BandSplit`: every position becomes the bins of its patch.
+    """The inverse of :class:`BandSplit`: maps every position to the bins of its patch.
 
     Args:
         in_channels, out_channels: channels before and after.

@@ -1,23 +1,23 @@
-"""Wide branches in chunks of the frames, so that what lies inside them never exists for a whole window."""
+"""Computes wide branches in chunks of frames, so that their intermediate values stay small."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-# 64 MiB of float32 inside a branch: far above what costs time, far below what long windows would need.
+# 64 MiB of float32 inside a branch: large enough to cost no time, small compared with what long windows would need.
 CHUNK_ELEMENTS = 1 << 24
 
 
 def in_chunks(branch: Callable[[Tensor], Tensor], x: Tensor, elements: int, halo: int = 0) -> Tensor:
-    """``branch(x)``, computed in chunks of the last axis where no gradient is wanted.
+    """``branch(x)``, computed in chunks of the last axis if no gradients are needed.
 
     Args:
-        branch: keeps the shape of x and looks no further than ``halo`` frames to either side.
+        branch: keeps the shape of x; each frame depends on at most ``halo`` frames on each side.
         x: (..., time).
-        elements: the largest number of elements that one frame has inside the branch.
+        elements: the largest number of elements per frame inside the branch.
     """
-    # In a program exported for any number of frames it is not known how many chunks there are.
+    # The number of chunks is unknown in a program that is exported for any number of frames.
     if torch.is_grad_enabled() or is_symbolic(x) or elements * x.shape[-1] <= CHUNK_ELEMENTS:
         return branch(x)
     frames, length = x.shape[-1], max(1, CHUNK_ELEMENTS // elements)
@@ -29,5 +29,5 @@ def in_chunks(branch: Callable[[Tensor], Tensor], x: Tensor, elements: int, halo
 
 
 def is_symbolic(x: Tensor) -> bool:
-    """Whether x stands for tensors of any number of frames, as when a model is exported."""
+    """Whether the number of frames of x is symbolic, as during export."""
     return not isinstance(x.shape[-1], int)

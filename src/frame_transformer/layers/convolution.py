@@ -1,4 +1,4 @@
-"""Convolutional blocks of the asymmetric U-Net: frequency is halved and restored, time keeps its length."""
+"""Convolutional blocks of the asymmetric U-Net, which halve and double frequency and leave time unchanged."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 from .linear import MultichannelLinear, SquaredReLU
 from .norm import MultichannelLayerNorm
 
-# Makes a norm for (channels, frequency bins).
+# Creates a norm for (channels, frequency bins).
 Norm = Callable[[int, int], nn.Module]
 
 
@@ -38,9 +38,9 @@ class ResBlock(nn.Module):
     Args:
         in_channels, out_channels: channels before and after.
         features: frequency bins of the input.
-        norm: makes the normalisation applied first.
+        norm: creates the normalisation layer.
         kernel_size: odd size of both square kernels.
-        stride: over (frequency, time), of the second convolution and of the shortcut.
+        stride: stride (frequency, time) of the second convolution and of the shortcut.
         linear: replace the convolutions by :class:`MultichannelLinear` (the stride over time must be 1).
     """
 
@@ -77,12 +77,12 @@ class ResBlock(nn.Module):
 
 
 class FrameEncoder(nn.Module):
-    """One level down: a residual block that halves frequency and leaves time as it is.
+    """One level down: a residual block that halves frequency and leaves time unchanged.
 
     Args:
         in_channels, out_channels: channels before and after.
         features: frequency bins of the input.
-        halve: false in the topmost level, which leaves frequency as it is, too.
+        halve: false for the topmost level, which leaves frequency unchanged, too.
         norm, linear: of the :class:`ResBlock`.
     """
 
@@ -106,7 +106,7 @@ class FrameEncoder(nn.Module):
 
 
 class FrameDecoder(nn.Module):
-    """One level up: frequency is doubled, the encoder's maps of that level are appended, a residual block joins both.
+    """One level up: doubles frequency, appends the encoder's maps of that level, and applies a residual block.
 
     Args:
         in_channels: channels from the level below.
@@ -137,14 +137,14 @@ class FrameDecoder(nn.Module):
         """
         upsampled = functional.interpolate(x, size=skip.shape[2:], mode="bilinear", align_corners=True)
         both = torch.cat((upsampled, skip), dim=1)
-        del upsampled  # it counts in long windows
+        del upsampled  # frees memory, which matters for long windows
         return self.body(both)
 
 
 class HeadConv3d(nn.Conv3d):
-    """A 3×3×3 convolution over (heads, query time, key time), as 2-D ones over each head and its neighbours.
+    """A 3×3×3 convolution over (heads, query time, key time), computed as 2-D convolutions over neighbouring heads.
 
-    On the CPU PyTorch has no fast 3-D kernel for a batch of one; this takes an eighth of the time.
+    PyTorch has no fast 3-D kernel for a batch of one on the CPU; this takes an eighth of the time.
     """
 
     def __init__(self, in_channels: int, out_channels: int):

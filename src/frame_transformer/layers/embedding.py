@@ -1,4 +1,4 @@
-"""Positions: rotary embedding of queries and keys, and a convolutional map of where each bin and frame is."""
+"""Positional embeddings: rotary for queries and keys, and a convolutional map of positions for inputs."""
 
 import math
 
@@ -17,11 +17,11 @@ def apply_rotary_embedding(x: Tensor, base: float = 10_000.0) -> Tensor:
 
     Args:
         x: (..., features, time). Feature pairs (0, 1), (2, 3), … are rotated by time · base^(−2i / features); an odd
-            last feature is left as it is.
-        base: of the angles.
+            last feature is left unchanged.
+        base: base of the angles.
 
     Returns:
-        as x.
+        the rotated tensor, of the same shape.
     """
     features, frames = x.shape[-2:]
     pairs = features // 2
@@ -52,10 +52,10 @@ def _angle_dtype(device: torch.device) -> torch.dtype:
 
 
 class ConvolutionalEmbedding(nn.Module):
-    """One map that tells where in time and frequency a value is, learned at nine scales.
+    """Computes one map of positions in time and frequency, learned at nine scales.
 
     After Islam et al. 2020, "How much position information do convolutional neural networks encode?", section 3: a
-    convolutional branch reads positions out of its own zero padding, at every scale of a pyramid.
+    convolutional branch infers positions from its zero padding, at every scale of a pyramid.
 
     Args:
         in_channels: input maps.
@@ -63,7 +63,7 @@ class ConvolutionalEmbedding(nn.Module):
         sinusoidal: append a map of sinusoids to the input first (AsymUNetMCT and V2b do, V3 does not).
 
     Raises:
-        ValueError: fewer bins.
+        ValueError: fewer than 256 bins.
     """
 
     def __init__(self, in_channels: int, features: int, sinusoidal: bool = True):

@@ -1,6 +1,6 @@
 """The blocks of AsymUNetMCT: Evolved Transformers (So et al. 2019) on frames, and on positions at the latent level.
 
-Dropout is applied to each residual branch. In the ``forward`` methods h is the running value and z a normalised input
+Dropout is applied to each residual branch. In the ``forward`` methods, h is the hidden state and z a normalised input
 that two branches share.
 """
 
@@ -70,8 +70,8 @@ class FrameTransformerDecoder(nn.Module):
     Arguments as for :class:`FrameTransformerEncoder`, and:
 
     Args:
-        gated_entry: running skip scores come from a deeper decoder and are blended with this level's; false in the
-            deepest decoder.
+        gated_entry: blend the skip scores of the deeper decoder with those of this level; false for the deepest
+            decoder.
     """
 
     def __init__(
@@ -145,8 +145,8 @@ class ConvolutionalTransformerEncoder(nn.Module):
 
     Args:
         channels: width of a position. heads: attention heads. expansion: factor of the feed-forward's hidden width.
-        restart_residual: add the attention to the block's input instead of to the running value, as the original
-            research code does; false is the form of the paper.
+        restart_residual: add the attention to the input of the block instead of to the hidden state, as in the original
+            research code; false is the form of the paper.
     """
 
     def __init__(self, channels: int, heads: int, expansion: int, dropout: float, restart_residual: bool):

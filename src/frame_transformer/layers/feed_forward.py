@@ -1,4 +1,4 @@
-"""Feed-forward layers of the transformer blocks, squared ReLU between."""
+"""Feed-forward layers of the transformer blocks, with squared ReLU as activation."""
 
 from torch import Tensor, nn
 

@@ -42,13 +42,13 @@ class MultichannelLinear(nn.Module):
         """(batch, in_channels, in_features, time) → (batch, out_channels, out_features, time).
 
         Raises:
-            ValueError: the shape is another one.
+            ValueError: x has another shape.
         """
         channels, _, features = self.weight_pw.shape
         if x.ndim != 4 or x.shape[1:3] != (channels, features):
             raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(x.shape)}")
         batch = x.shape[0]
-        # One batched product over channels; folding the batch into time keeps the weights from being repeated.
+        # One batched product over channels. The batch is folded into time, so that weights are not repeated.
         x = torch.bmm(self.weight_pw, rearrange(x, "b c f t -> c f (b t)"))
         if self.bias_pw is not None:
             x = x + self.bias_pw

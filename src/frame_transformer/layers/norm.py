@@ -1,8 +1,8 @@
 """Layer normalisation over frequency or channels of (batch, channels, frequency, time) tensors.
 
-They differ in the axis they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer
-Normalization"). Statistics are taken in float32 at least, whatever the input's type, as ``layer_norm`` does: squared
-ReLUs make magnitudes that half precision cannot square.
+The norms differ in the axis that they normalise and in the shape of their affine parameters (Ba et al. 2016, "Layer
+Normalization"). As in ``layer_norm``, statistics are computed at least in float32, because squared ReLUs produce values
+whose squares overflow in half precision.
 """
 
 import torch
@@ -12,15 +12,16 @@ from .chunks import in_chunks
 
 
 def _normalize(x: Tensor, dim: int, eps: float, weight: Tensor, bias: Tensor) -> Tensor:
-    """By hand, as ``layer_norm`` wants the axis last.
+    """Layer normalisation along ``dim``.
 
-    Turning it there and back takes 1.4 to 3.5 times as long on the CPU, and ``var_mean`` along ``dim`` longer still.
+    ``layer_norm`` needs the axis last; on the CPU, transposing takes 1.4 to 3.5 times as long as this, and ``var_mean``
+    along ``dim`` even longer.
     """
 
     def normalize(x: Tensor) -> Tensor:
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         centred = exact - exact.mean(dim, keepdim=True)
-        # Where all values are nearly equal, the mean's rounding error would be blown up by 1 / √eps.
+        # If all values are nearly equal, the rounding error of the mean would be amplified by 1 / √eps.
         centred = centred - centred.mean(dim, keepdim=True)
         deviation = (centred.square().mean(dim, keepdim=True) + eps).rsqrt()
         return torch.addcmul(bias, centred * deviation, weight).to(x.dtype)

@@ -1,12 +1,12 @@
-"""Residual attention scores that are never tensors of time × time.
+"""Residual attention scores without time × time tensors.
 
-RealFormer (He et al. 2020, section 3) adds the scores of earlier layers to those of a layer, before its softmax. As
-long as nothing non-linear touches the running scores they are a sum of products, and such a sum is itself a product:
+RealFormer (He et al. 2020, section 3) adds the scores of earlier layers to those of a layer before its softmax. Without
+non-linear operations on them, the running scores are a sum of products, and such a sum is itself a product:
 
     Σⱼ qⱼᵀkⱼ = [q₁; …; qₙ]ᵀ [k₁; …; kₙ]
 
 So softmax(scores) · values is plain attention over concatenated queries and keys. The running scores are kept as
-queries and keys, which later sums share; :mod:`.tiling` computes with them in bounded memory.
+queries and keys, which later sums share. :mod:`.tiling` computes with them in bounded memory.
 """
 
 import torch
@@ -21,8 +21,9 @@ class ResidualScores:
 
     Args:
         products: queries and keys of each layer, both (batch, maps, heads, width, time), already scaled and rotated.
-        base: (batch, maps, heads, query time, key time) scores that are no product, such as a gate's, or None.
-        in_place: nobody looks at earlier sums, so that in inference the next one may overwrite them.
+        base: (batch, maps, heads, query time, key time) scores that are not a product, such as those of a gate, or
+            None.
+        in_place: earlier sums are not needed again, so in inference the next one may overwrite them.
     """
 
     def __init__(self, *products: tiling.Product, base: Tensor | None = None, in_place: bool = False):
@@ -31,7 +32,7 @@ class ResidualScores:
         self.in_place = in_place
 
     def add(self, queries: Tensor, keys: Tensor) -> "ResidualScores":
-        """The scores with qᵀk of one more layer added; queries and keys (batch, maps, heads, width, time)."""
+        """Adds qᵀk of one more layer; queries and keys are (batch, maps, heads, width, time)."""
         products = (*self.products, (queries, keys))
         if tiling.should_sum(products, self.in_place):
             total = tiling.sum_products(products, self.base, self.in_place)

@@ -1,4 +1,4 @@
-"""How :class:`ResidualScores` are computed: tiles of scores that fit the cache, and sums where they are cheaper."""
+"""Computation of :class:`ResidualScores`: in tiles that fit the cache, or as a stored sum if that is cheaper."""
 
 import math
 from collections.abc import Sequence
@@ -10,23 +10,23 @@ from .chunks import is_symbolic
 
 Product = tuple[Tensor, Tensor]
 
-# A tile of scores of this many elements (2 MiB of float32) is made, used and dropped while it is in the cache. It takes
-# 0.7 of the time of tiles of 64 MiB at 2048 frames; fused scaled_dot_product_attention wants values as wide as the
-# concatenated keys and takes 1.8 to 3.3 times as long wherever scores of several layers add up.
+# A tile of scores of this many elements (2 MiB of float32) stays in the cache while it is used. At 2048 frames this
+# takes 0.7 of the time of tiles of 64 MiB. Fused scaled_dot_product_attention needs values as wide as the concatenated
+# keys, and takes 1.8 to 3.3 times as long if the scores of several layers are added.
 TILE_ELEMENTS = 1 << 19
-# On an accelerator every tile costs a launch, and the cache's size does not matter.
+# On an accelerator every tile costs a kernel launch, and the size of the CPU cache does not matter.
 ACCELERATOR_TILE_ELEMENTS = 1 << 26
-# Above this width of the concatenation the sum itself is kept, as recomputing it costs more than its memory. Where that
-# memory is small (32 MiB of float32), or the sum can grow in place, one wide layer is enough.
+# Above this width of the concatenation the sum itself is stored, because recomputing it would cost more than its memory
+# is worth. If that memory is small (32 MiB of float32) or the sum is updated in place, one wide layer is enough.
 SUM_WIDTH = 640
 CHEAP_SUM_WIDTH = 128
 CHEAP_SUM_ELEMENTS = 1 << 23
 
 
 def should_sum(products: Sequence[Product], in_place: bool) -> bool:
-    """Whether the sum of products had better be kept as one tensor from here on."""
+    """Whether storing the sum of products as one tensor is cheaper from here on."""
     queries, _ = products[-1]
-    # With gradients, every layer's sum would be kept for the backward pass; without a number of frames, none is known.
+    # The backward pass would keep the sum of every layer. With a symbolic number of frames, sizes are unknown.
     if torch.is_grad_enabled() or is_symbolic(queries):
         return False
     *heads, _, frames = queries.shape
@@ -66,7 +66,7 @@ def attend(products: Sequence[Product], base: Tensor | None, values: Tensor) -> 
     key_frames = values.shape[-1]
     query_frames = products[0][0].shape[-1] if base is None else base.shape[-2]
     flat_base, flat_values = None if base is None else base.flatten(0, 2), values.flatten(0, 2)
-    heads = len(flat_values)  # of all maps and examples
+    heads = len(flat_values)  # over all maps and examples
     elements = TILE_ELEMENTS if values.device.type == "cpu" else ACCELERATOR_TILE_ELEMENTS
     together = min(heads, max(1, elements // (query_frames * key_frames)))
     rows = min(query_frames, max(1, elements // (together * key_frames)))

@@ -1,4 +1,4 @@
-"""The model families, each composed from :mod:`frame_transformer.layers`."""
+"""The model families, composed of blocks from :mod:`frame_transformer.layers`."""
 
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
 from .config import MaskModelConfig, SignalConfig, WindowConfig, window_level

@@ -1,7 +1,7 @@
 """AsymUNetMCT: an asymmetric U-Net with multichannel transformers at every level and a convolutional one at the bottom.
 
-Frequency is halved from level to level while time keeps its length, so a frame stays a frame, and the transformers of
-all levels attend over the same frames and can add up their scores.
+Frequency is halved from level to level, and time keeps its length. So the transformers of all levels attend over the
+same frames, and the scores of one level can be added to those of the next.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from .mask_model import Blocks, MaskModel
 
 
 class LevelSizes:
-    """What AsymUNetMCT's configuration and the discriminator's say of levels; see :class:`AsymUNetMCTConfig`."""
+    """The sizes of levels in AsymUNetMCT and the discriminator; see :class:`AsymUNetMCTConfig`."""
 
     widths: tuple[int, ...]
     attention_maps: int | tuple[int, ...]
@@ -44,11 +44,11 @@ class LevelSizes:
         return (*self.attention_maps, 0)
 
     def hidden(self, features: int) -> int:
-        """Hidden width of the feed-forward at a level of so many bins."""
+        """Hidden width of the feed-forward at a level with this number of bins."""
         return self.expansion if isinstance(self.expansion, int) else max(1, round(self.expansion * features))
 
     def check_levels(self, features: int) -> None:
-        """Raises ModelError where sizes are out of range or levels cannot be made from so many bins."""
+        """Raises ModelError if sizes are out of range or do not fit this number of bins."""
         check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
         check_ranges(self, latent_layers=(0, 64), latent_expansion=(1, 1024), dropout=(0, 1))
         check_levels(self.widths, features)
@@ -64,19 +64,19 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
 
     Attributes:
         widths: channels of each level, the latent level last; their number is the number of levels.
-        attention_maps: maps of each level's transformers above the latent level, 0 for none; one number
-            serves all levels.
-        decoder_attention: whether decoders have transformers as encoders do; the gates on their scores take most of the
-            time of all attention.
-        heads: attention heads per map and in the latent.
-        expansion: hidden width of the feed-forward: an int is that many features, a float that multiple of the level's
-            bins.
+        attention_maps: maps of the transformers at each level above the latent level, 0 for none; a single
+            number applies to all levels.
+        decoder_attention: whether decoders have transformers, too. The gates on their scores take most of the time of
+            all attention.
+        heads: attention heads per map, and at the latent level.
+        expansion: hidden width of the feed-forward, as a number of features (int) or a multiple of the level's bins
+            (float).
         latent_layers: transformer layers at the latent level.
-        latent_expansion: factor of their feed-forward.
-        bands: (bins, bins per patch) of each band, from low to high frequency, or none. Patches become the positions
-            that the first level sees (:class:`BandSplit`): wide layers on few positions cost less time than narrow ones
-            on all bins, and most of what tells voices apart lies low.
-        band_channels: channels of such a position.
+        latent_expansion: factor of the hidden width of their feed-forward.
+        bands: (bins, bins per patch) of each band, from low to high frequency, or none. The patches are the positions
+            of the first level (:class:`BandSplit`). Wide layers on few positions take less time than narrow ones on all
+            bins, and voices are distinguished mostly by low frequencies.
+        band_channels: channels of these positions.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
     """
@@ -118,9 +118,9 @@ class EncoderLevel(nn.Module):
     """A level on the way down: an encoder, and a transformer whose maps are appended.
 
     Args:
-        number: 0 for the topmost level, which leaves frequency as it is.
-        sizes: of all levels.
-        in_channels, features: of what the topmost level reads.
+        number: 0 for the topmost level, which leaves frequency unchanged.
+        sizes: sizes of all levels.
+        in_channels, features: channels and positions of the topmost level's input.
     """
 
     def __init__(self, number: int, sizes: LevelSizes, in_channels: int, features: int):
@@ -130,7 +130,7 @@ class EncoderLevel(nn.Module):
             self.encoder = FrameEncoder(in_channels, width, bins, halve=False)
         else:
             self.encoder = FrameEncoder(sizes.widths[number - 1] + sizes.maps[number - 1], width, 2 * bins)
-        # Scores of two levels add up only where both have as many maps.
+        # Scores of two levels can be added only if both have the same number of maps.
         self.continues_above = number > 0 and maps == sizes.maps[number - 1]
         self.encoder_transformer: FrameTransformerEncoder | None = None
         if maps:
@@ -139,11 +139,11 @@ class EncoderLevel(nn.Module):
             )
 
     def encode(self, x: Tensor, above: Memory | None) -> tuple[Tensor, Memory | None]:
-        """Maps and scores are None in levels without a transformer.
+        """Encodes the output of the level above. Maps and scores are None at levels without a transformer.
 
         Args:
             x: (batch, channels, frequency, time) from the level above.
-            above: its maps and scores.
+            above: maps and scores of the level above.
 
         Returns:
             (batch, width + maps, features, time) for the level below, and this level's maps and scores.
@@ -156,9 +156,9 @@ class EncoderLevel(nn.Module):
 
 
 class Level(EncoderLevel):
-    """A level of the U-Net: the way down, and the way up through a decoder and its transformer.
+    """A level of the U-Net: encoder and transformer on the way down, decoder and transformer on the way up.
 
-    The deepest level, which the latent layers follow, has no way up.
+    The deepest level, which is followed by the latent layers, has no decoder.
     """
 
     def __init__(self, number: int, config: AsymUNetMCTConfig, in_channels: int):

@@ -1,4 +1,4 @@
-"""What a model's configuration consists of: the signal, the separator's window, and the sizes of its network."""
+"""Configuration of models: the signal, the window of the separator, and the sizes of the network."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -11,10 +11,10 @@ Normalization = Literal["song_peak", "window_level"]
 
 
 def check_ranges(config: object, **limits: tuple[float, float]) -> None:
-    """Checks that fields lie within (lowest, highest); of a field with several values, every one.
+    """Checks that fields are within (lowest, highest). In a tuple, all values are checked.
 
     Raises:
-        ModelError: one does not.
+        ModelError: a value is out of range.
     """
     for name, (lowest, highest) in limits.items():
         value = getattr(config, name)
@@ -24,10 +24,10 @@ def check_ranges(config: object, **limits: tuple[float, float]) -> None:
 
 
 def check_levels(widths: tuple[int, ...], features: int) -> None:
-    """Checks that a U-Net has levels, and that frequency can be halved from each to the next.
+    """Checks that a U-Net has levels, and that frequency can be halved at each of them.
 
     Raises:
-        ModelError: it has none, or cannot.
+        ModelError: there are no levels, or too many.
     """
     if not widths or features % (1 << (len(widths) - 1)):
         raise ModelError(f"{features} positions along frequency cannot be halved for each of {len(widths)} levels")
@@ -38,13 +38,13 @@ class SignalConfig:
     """The audio and the spectrogram that a model reads.
 
     Attributes:
-        n_fft: samples in an analysis window (periodic Hann, centred).
-        hop_length: samples from one frame to the next.
+        n_fft: length of the analysis window in samples (periodic Hann, centred).
+        hop_length: samples between frames.
         sample_rate: Hz.
         channels: audio channels.
-        normalization: what magnitudes are divided by before the network reads them. ``"song_peak"``: the largest of the
-            song, as the original research code does. ``"window_level"``: the :func:`window_level` of what the network
-            sees at once, so that one pass over the song is enough and one glitch does not rule it.
+        normalization: what magnitudes are divided by. ``"song_peak"``: the largest magnitude of the song, as in the
+            original research code. ``"window_level"``: the :func:`window_level` of the frames in one pass of the
+            network, so that the song is read only once and a single glitch does not matter.
 
     Raises:
         ModelError: a value is out of range.
@@ -64,17 +64,17 @@ class SignalConfig:
 
     @property
     def features(self) -> int:
-        """Frequency bins the network sees: the Nyquist bin is left out."""
+        """Frequency bins of the network's input, without the Nyquist bin."""
         return self.n_fft // 2
 
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How much of a long song the separator shows the network at once, unless the user asks for something else.
+    """The default window of the separator.
 
     Attributes:
-        frames: kept of one pass of the network.
-        context: further real frames the network sees on each side of them.
+        frames: frames that are kept of one pass of the network.
+        context: additional frames of the song on each side of them.
 
     Raises:
         ModelError: a value is out of range.
@@ -89,11 +89,11 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class MaskModelConfig:
-    """Base of the families' configurations, which add the sizes of their networks.
+    """Base class of the configurations of model families, which add the sizes of their networks.
 
     Attributes:
         signal: what the model reads.
-        window: how the separator cuts songs for it.
+        window: default window of the separator.
         dropout: probability of dropping an element of a residual branch during training.
     """
 
@@ -106,10 +106,10 @@ class MaskModelConfig:
 
 
 def window_level(magnitudes: Tensor) -> Tensor:
-    """The square of the mean square root of magnitudes: a level that neither a glitch nor long silence decides.
+    """The square of the mean square root of magnitudes, a level that is robust to glitches and silence.
 
     Args:
-        magnitudes: (batch, channels, frequency, time), of a signal whose full scale is 1.
+        magnitudes: (batch, channels, frequency, time), of a signal with full scale 1.
 
     Returns:
         (batch, 1, 1, 1), at least 1e-5, far below the noise of 16-bit audio.

@@ -1,4 +1,4 @@
-"""A discriminator of frames, in the manner of AsymUNetMCT's encoder: which frames still carry voice?"""
+"""A discriminator of frames with and without voice, built like the encoder of AsymUNetMCT."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,7 @@ from .mask_model import Blocks, MaskModel
 
 @dataclass(frozen=True)
 class DiscriminatorConfig(LevelSizes):
-    """The attributes mean what they mean in :class:`AsymUNetMCTConfig`.
-
-    The positions of the deepest level are the bands that the discriminator judges.
-    """
+    """Attributes as in :class:`AsymUNetMCTConfig`; the positions of the deepest level are the bands."""
 
     widths: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
     attention_maps: int | tuple[int, ...] = (0, 0, 1, 1, 1)
@@ -31,17 +28,17 @@ class DiscriminatorConfig(LevelSizes):
 
 
 class FrameDiscriminator(nn.Module):
-    """Logits that a candidate's frames never held voice, for every frame and band; conditional on the mixture.
+    """Estimates for every frame and band whether the candidate never contained voice, given the mixture.
 
-    After the conditional discriminator on patches of pix2pix (Isola et al. 2017, section 3.2.2); a patch here is one
-    frame of one band, because it is known of every frame whether voice was mixed into it.
+    After the conditional patch discriminator of pix2pix (Isola et al. 2017, section 3.2.2). A patch is one frame of one
+    band here, because it is known for every frame whether voice was mixed into it.
 
     Args:
         config: sizes of the network.
-        signal: what the generator reads.
+        signal: signal of the generator.
 
     Raises:
-        ModelError: sizes out of range, or that do not suit the signal.
+        ModelError: sizes are out of range or do not fit the signal.
     """
 
     def __init__(self, config: DiscriminatorConfig, signal: SignalConfig):
@@ -76,12 +73,12 @@ class FrameDiscriminator(nn.Module):
         return self.out(x)[:, 0]
 
     def copy_encoder(self, model: MaskModel) -> int:
-        """Copies the weights that a trained AsymUNetMCT's encoder has in common, and returns how many.
+        """Copies matching weights from the encoder of a trained AsymUNetMCT and returns their number.
 
-        Those that read the mixture, which a separator does not see beside its input, stay as they are.
+        Weights for the mixture are not copied, because a separator has no such second input.
 
         Raises:
-            ModelError: they have nothing in common.
+            ModelError: no weights match.
         """
         own, theirs = self.state_dict(), model.state_dict()
         common = {

@@ -1,4 +1,4 @@
-"""The families by name."""
+"""Lookup of model families by name."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,10 @@ FAMILIES: dict[str, tuple[type[MaskModelConfig], Callable[..., MaskModel]]] = {
 
 
 def family_of(config: MaskModelConfig) -> str:
-    """The published name of the family a configuration belongs to."""
+    """The name of the family of a configuration."""
     return next(name for name, (config_class, _) in FAMILIES.items() if type(config) is config_class)
 
 
 def create_model(config: MaskModelConfig) -> MaskModel:
-    """A model with fresh weights for a configuration of any family."""
+    """Creates a model with random weights from a configuration of any family."""
     return FAMILIES[family_of(config)][1](config)

@@ -1,4 +1,4 @@
-"""The contract of all networks that make masks."""
+"""The interface of all networks that estimate masks."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
@@ -18,10 +18,10 @@ class Blocks(nn.ModuleList, Generic[Block]):
 
 
 class MaskModel(nn.Module):
-    """Base of the families: magnitudes of a mixture in, logits of the mask of its instrumental out.
+    """Base class of the model families: maps magnitudes of a mixture to logits of the instrumental mask.
 
     Attributes:
-        config: what the model was built from.
+        config: the configuration of the model.
     """
 
     config: MaskModelConfig
@@ -31,7 +31,7 @@ class MaskModel(nn.Module):
         self.config = config
 
     def forward(self, magnitudes: Tensor) -> Tensor:
-        """The logits of the mask; their sigmoid is the share of the instrumental in every bin.
+        """Computes the logits of the mask. Their sigmoid is the share of the instrumental in each bin.
 
         Args:
             magnitudes: (batch, channels, n_fft / 2, time) without the Nyquist bin, normalised as
@@ -41,20 +41,20 @@ class MaskModel(nn.Module):
             (batch, channels, n_fft / 2, time).
 
         Raises:
-            ValueError: the shape is another one.
+            ValueError: magnitudes have another shape.
         """
         raise NotImplementedError
 
     def check_shape(self, magnitudes: Tensor) -> None:
-        """Raises ValueError where magnitudes are not (batch, channels, n_fft / 2, time)."""
+        """Raises ValueError if the shape is not (batch, channels, n_fft / 2, time)."""
         channels, features = self.config.signal.channels, self.config.signal.features
         if magnitudes.ndim != 4 or magnitudes.shape[1:3] != (channels, features):
             raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(magnitudes.shape)}")
 
     def blocks(self) -> Iterator[nn.Module]:
-        """The modules in lists of the network, for training to recompute or shard one by one.
+        """Yields the blocks of the network, which training recomputes or shards one by one.
 
-        A level is no module to be called, but a container of some.
+        A level is a container of blocks and is not called itself.
         """
         containers = [child for child in self.children() if _is_container(child)]
         while containers:

@@ -80,7 +80,7 @@ class V1TransformerDecoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        """x (batch, channels, features, time), memory (batch, 1, features, time) → as memory."""
+        """x (batch, channels, features, time), memory (batch, 1, features, time) → (batch, 1, features, time)."""
         h = self.embed(x)
         h = h + self.dropout(self.attn1(self.norm1(h))[0])
         h = h + self.dropout(self.attn2(self.norm1(h), memory=memory)[0])

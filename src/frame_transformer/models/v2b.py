@@ -40,7 +40,7 @@ class V2bConfig(MaskModelConfig):
 
     @property
     def input_channels(self) -> int:
-        """Channels of what the network reads: the song's and the positional embedding."""
+        """Channels of the input: those of the audio and the positional embedding."""
         return self.signal.channels + 1
 
 
@@ -48,7 +48,7 @@ class Level(nn.Module):
     """A level of the U-Net: encoder and transformer on the way down, decoder and transformer on the way up.
 
     The maps of a transformer are appended to its input. The deepest level has no decoder. The blocks of the two deepest
-    are linear: they have so few bins that a layer over all of them is cheaper than a convolution.
+    levels are linear, because they have few bins and a layer over all of them is cheaper than a convolution.
     """
 
     def __init__(self, number: int, config: V2bConfig):

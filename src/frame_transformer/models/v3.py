@@ -1,4 +1,4 @@
-"""V3: no down-sampling, a stack of multichannel transformer layers at full frequency resolution."""
+"""V3: a stack of multichannel transformer layers at full frequency resolution, without down-sampling."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from .mask_model import Blocks, MaskModel
 
 @dataclass(frozen=True)
 class V3Config(MaskModelConfig):
-    """The defaults are the configuration of the research code: 403.3 M parameters, weights never published.
+    """The defaults are the configuration of the research code: 403.3 M parameters. Its weights were never published.
 
     Attributes:
         channels: maps of every layer.

@@ -3,11 +3,11 @@
 from .batch import FileResult, separate_file, separate_files
 from .cluster import find_remote_songs, separate_on_cluster
 from .ensembles import ModelEnsemble
-from .meter import VocalsMeter
 from .options import OutputOptions, SeparationOptions
 from .separator import Separation, Separator, separate
 from .songs import FoundSongs, Song, find_songs, spooled
 from .stream import StemBlock
+from .vocals_level import VocalsLevel
 
 __all__ = [
     "FileResult",
@@ -19,7 +19,7 @@ __all__ = [
     "Separator",
     "Song",
     "StemBlock",
-    "VocalsMeter",
+    "VocalsLevel",
     "find_remote_songs",
     "find_songs",
     "separate",

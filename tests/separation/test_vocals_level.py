@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from frame_transformer.models import SignalConfig, V1Config, WindowConfig
-from frame_transformer.separation import VocalsMeter
+from frame_transformer.separation import VocalsLevel
 
 RATE = 44_100
 
@@ -30,7 +30,7 @@ def tones(low: float, high: float, seconds: float) -> np.ndarray:
 @pytest.fixture
 def meter():
     HighIsVoice.passes = 0
-    return VocalsMeter(HighIsVoice(), "cpu", excerpts=5)
+    return VocalsLevel(HighIsVoice(), "cpu", excerpts=5)
 
 
 def test_level(meter):

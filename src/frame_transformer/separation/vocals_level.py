@@ -1,4 +1,4 @@
-"""How much voice there is in a track, measured by separating a few excerpts of it."""
+"""The level of vocals in a track, estimated by separating a few excerpts."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from .separator import Separator
 QUIET_DB = -40.0
 
 
-class VocalsMeter:
-    """Measures the level of vocals in a track; an instance is the detector that `frame_transformer.data.scan` takes.
+class VocalsLevel:
+    """Estimates the level of vocals in a track; a detector for `frame_transformer.data.scan`.
 
-    The level is the 90th percentile, over the seconds of ``excerpts`` places spread evenly over the track, of the power
-    of the separated vocals over that of the track. It is a suspicion, no proof: it is as good as the model is, and
-    instruments that sound like voices count as such.
+    The level is a 90th percentile over the seconds of ``excerpts`` excerpts, spread evenly over the track, of the power
+    of the separated vocals relative to the track. It is only as good as the model: instruments that sound like voices
+    are counted as vocals.
 
     Args:
         model, device: as for :class:`Separator`.
-        excerpts: how many passes of the network a track costs at most; each covers one window of the model.
+        excerpts: maximum number of excerpts; each is one window of the model.
 
     Raises:
-        ModelError: no such model. OptionError: the device is not available.
+        ModelError: unknown model. OptionError: the device is not available.
     """
 
     def __init__(
@@ -33,12 +33,12 @@ class VocalsMeter:
     ):
         whole = Separator(model, device=device)
         self.window = whole.parts[0].window + 2 * whole.parts[0].context
-        # All that one pass sees is used: context would cost more than the little accuracy it adds is worth here.
+        # Uses the whole window without context, which would cost more than its small gain in accuracy is worth here.
         self.separator = Separator(whole.model, device=device, window=self.window, context=0, overlap=0)
         self.excerpts = excerpts
 
     def __call__(self, samples: np.ndarray, sample_rate: int = 44100) -> float:
-        """The level in dB, at most about 0, of float32 (channels, samples); -120 where there is only silence."""
+        """The level in dB, at most about 0, of float32 (channels, samples); -120 for silence."""
         signal = self.separator.parts[0].signal
         length = round((self.window - 1) * signal.hop_length * sample_rate / signal.sample_rate)
         powers = [
@@ -58,7 +58,7 @@ class VocalsMeter:
         return [round(spare * (place + 0.5) / count) for place in range(count)]
 
     def _powers(self, excerpt: np.ndarray, sample_rate: int) -> np.ndarray:
-        """Mean power of the vocals and of the whole in every second, at least one: (2, seconds)."""
+        """Mean power of the vocals and of the excerpt in every second: (2, seconds), at least one second."""
         vocals = self.separator.separate(excerpt, sample_rate).vocals
         seconds = max(1, excerpt.shape[1] // sample_rate)
         return np.array(

@@ -1,4 +1,4 @@
-"""Flags that users of Demucs and audio-separator have in their fingers: taken as our own, or answered with a hint."""
+"""Flags of Demucs and audio-separator: translated to ours, or refused with a hint."""
 
 from collections.abc import Callable
 from typing import Any
@@ -52,10 +52,10 @@ HINTS = {
 
 
 def translate(arguments: list[str]) -> list[str]:
-    """A command line with foreign flags replaced by those of ``separate``.
+    """Replaces flags of other tools by those of ``separate``.
 
     Raises:
-        OptionError: a flag that has no equivalent, with what to use instead, or one without its value.
+        OptionError: a flag has no equivalent, or its value is missing.
     """
     ours: list[str] = []
     rest = list(arguments)
@@ -78,7 +78,7 @@ def translate(arguments: list[str]) -> list[str]:
 
 
 class TranslatedCommand(Command):
-    """A command that understands the flags above."""
+    """A command that also accepts the flags above."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Translates the command line before it is parsed."""
