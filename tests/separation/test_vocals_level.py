@@ -28,20 +28,20 @@ def tones(low: float, high: float, seconds: float) -> np.ndarray:
 
 
 @pytest.fixture
-def meter():
+def vocals_level():
     HighIsVoice.passes = 0
     return VocalsLevel(HighIsVoice(), "cpu", excerpts=5)
 
 
-def test_level(meter):
-    assert meter(tones(0.1, 0.01, 3)) == pytest.approx(-20, abs=0.3)
-    assert meter(tones(0.0, 0.01, 3)) == pytest.approx(0, abs=0.1)
-    assert meter(tones(0.1, 0.0, 3)) < -60
-    assert meter(tones(0.0, 0.0, 3)) == -120
-    assert meter(tones(0.1, 0.01, 0.2)) == pytest.approx(-20, abs=0.5)
+def test_level(vocals_level):
+    assert vocals_level(tones(0.1, 0.01, 3)) == pytest.approx(-20, abs=0.3)
+    assert vocals_level(tones(0.0, 0.01, 3)) == pytest.approx(0, abs=0.1)
+    assert vocals_level(tones(0.1, 0.0, 3)) < -60
+    assert vocals_level(tones(0.0, 0.0, 3)) == -120
+    assert vocals_level(tones(0.1, 0.01, 0.2)) == pytest.approx(-20, abs=0.5)
 
 
-def test_voice_in_part_of_the_track_counts_and_the_cost_is_bounded(meter):
+def test_voice_in_part_of_the_track_counts_and_the_cost_is_bounded(vocals_level):
     sound = np.concatenate([tones(0.1, 0.0, 60), tones(0.1, 0.1, 60)], axis=1)
-    assert meter(sound) == pytest.approx(-3, abs=0.5)
+    assert vocals_level(sound) == pytest.approx(-3, abs=0.5)
     assert HighIsVoice.passes == 5
