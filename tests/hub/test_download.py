@@ -179,8 +179,8 @@ def test_damaged_part(service, cache):
         ([{"e": -17}], "quota"),
         ([-2], r"refused \(code -2\)"),
         ([-3], r"busy \(code -3\).*by hand"),
-        ([{}], "another form"),
-        ("text", "another form"),
+        ([{}], "unexpected response"),
+        ("text", "unexpected response"),
     ],
 )
 def test_refused(service, answer, message):
