@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from frame_transformer import Separator
-from frame_transformer.separation.residue import clear_residue, quiet_stretches
+from frame_transformer.separation.residue import clear_residue, quiet_spans
 
 
 def cleared(mask, cuts, shortest=8, fade=2):
@@ -21,7 +21,7 @@ def song(*stretches):
     return torch.cat([torch.full((2, 4, frames), value) for value, frames in stretches], dim=2)
 
 
-def test_long_stretches_go_short_ones_stay():
+def test_long_spans_go_short_ones_stay():
     mask = song((0.9, 10), (0.05, 30), (0.9, 10), (0.05, 7), (0.9, 10))
     out = cleared(mask, 67)
     assert torch.equal(out[..., :10], mask[..., :10])
@@ -55,7 +55,7 @@ def test_cuts_do_not_show(cuts):
 
 
 def test_depth_is_one_inside_and_zero_outside():
-    depth = quiet_stretches(torch.cat((torch.zeros(1, 30), torch.ones(1, 40), torch.zeros(1, 30)), 1), 8, 2)
+    depth = quiet_spans(torch.cat((torch.zeros(1, 30), torch.ones(1, 40), torch.zeros(1, 30)), 1), 8, 2)
     assert depth.shape == (1, 100 - 2 * 11)
     assert depth[0, 30 - 11 + 10] == 1
     assert depth[0, 0] == 0

@@ -1,4 +1,4 @@
-"""How good separated stems are: the field's metrics, models and other tools compared, reports."""
+"""Evaluation of separated stems: metrics, comparison of models and other tools, and reports."""
 
 from .bss_eval import BSSEval, FrameRatios
 from .metrics import bleedless_and_fullness, si_sdr, utterance_sdr

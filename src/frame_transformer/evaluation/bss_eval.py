@@ -4,8 +4,8 @@ Vincent, Gribonval and Févotte, "Performance measurement in blind audio source 
 the variant for spatial images ("bss_eval_images"), with one distortion filter for the whole song: Stöter, Liutkus and
 Ito, "The 2018 Signal Separation Evaluation Campaign", LVA/ICA 2018.
 
-Everything is a sum over the song or over a frame, so that nothing is ever transformed back to samples: correlations
-are gathered block by block as cross spectra, and energies of frames come from their spectra (Parseval).
+All quantities are sums over the song or over a frame. Correlations are accumulated block by block as cross spectra, and
+energies of frames are computed from their spectra (Parseval), so nothing is transformed back to samples.
 """
 
 from dataclasses import dataclass
@@ -145,18 +145,18 @@ def _is_silent(signals: Tensor) -> Tensor:
 
 def _correlate(x: Tensor, y: Tensor, lags: int) -> Tensor:
     """Sums of x[n] · y[n + lag] for lags from 1 − ``lags`` to ``lags`` − 1: float64 (x signals, y signals, lags)."""
-    block, reach = min(CORRELATION_BLOCK, x.shape[1]), lags - 1
-    n_fft = _fast_length(block + 2 * reach)
+    block, margin = min(CORRELATION_BLOCK, x.shape[1]), lags - 1
+    n_fft = _fast_length(block + 2 * margin)
     spectrum = torch.zeros(len(x), len(y), n_fft // 2 + 1, dtype=torch.complex128)
     samples = x.shape[1]
     for start in range(0, samples, block):
-        left, end = max(start - reach, 0), min(start + block, samples)
-        # A block of x against the stretch of y that it can meet, which begins one reach before the block.
+        left, end = max(start - margin, 0), min(start + block, samples)
+        # A block of x, and the section of y within ``lags`` of it, which starts one margin before the block.
         near = torch.fft.rfft(x[:, start:end].double(), n_fft)
-        padded = torch.nn.functional.pad(y[:, left : end + reach].double(), (left - start + reach, 0))
+        padded = torch.nn.functional.pad(y[:, left : end + margin].double(), (left - start + margin, 0))
         far = torch.fft.rfft(padded, n_fft)
         spectrum += near.conj()[:, None] * far
-    return torch.fft.irfft(spectrum, n_fft)[:, :, : 2 * reach + 1]
+    return torch.fft.irfft(spectrum, n_fft)[:, :, : 2 * margin + 1]
 
 
 def _fast_length(samples: int) -> int:

@@ -1,4 +1,4 @@
-"""What the best masks of a spectrogram would reach: a bound for models that mask, computed from the true stems."""
+"""Oracle masks, computed from the true stems: an upper bound for models that mask magnitudes."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ Oracle = Literal["irm", "ibm"]
 def oracle_vocals(
     kind: Oracle, mixture: np.ndarray, vocals: np.ndarray, instrumental: np.ndarray, n_fft: int, hop_length: int
 ) -> np.ndarray:
-    """The vocals that an ideal mask takes out of the mixture; all are float32 (channels, samples).
+    """The vocals that an ideal mask extracts from the mixture; all are float32 (channels, samples).
 
     ``"irm"``: the ideal ratio mask of magnitudes, |V| / (|V| + |I|). ``"ibm"``: the ideal binary mask, 1 where
     |V| > |I|. Vincent, Gribonval and Plumbley, "Oracle estimators for the benchmarking of source separation

@@ -1,4 +1,4 @@
-"""Scores of songs, what they come to together, and how they are written: JSON, CSV, Markdown and a box plot."""
+"""Scores of songs, their averages, and reports: JSON, CSV, Markdown and a box plot."""
 
 import contextlib
 import csv
@@ -44,9 +44,9 @@ Frames = dict[str, dict[str, list[float | None]]]
 class SongScore:
     """The metrics of one system on one song.
 
-    ``stems`` has a value for each stem and metric, None where it is not defined (a silent reference). ``frames`` has
+    ``stems`` has a value for each stem and metric, None if it is undefined (silent reference). ``frames`` has
     the values, one a second, of which framewise metrics are the medians. ``seconds`` is the length of the song,
-    ``separation_seconds`` what the system took for it; for stems read from files that is the time of reading.
+    ``separation_seconds`` the processing time of the system, or the time of reading for stems from files.
     ``warnings`` are about the system's stems, ``song_warnings`` about the song's own files.
     """
 
@@ -62,7 +62,7 @@ class SongScore:
 
 @dataclass
 class Evaluation:
-    """Scores of systems on songs. ``errors`` has a line for each score, or each song, that could not be had."""
+    """Scores of systems on songs. ``errors`` has a message for each score or song that failed."""
 
     systems: list[str]
     songs: list[str]
@@ -72,7 +72,7 @@ class Evaluation:
 
     @property
     def stems(self) -> tuple[str, ...]:
-        """The stems that are scored."""
+        """The evaluated stems."""
         return ("vocals", "instrumental")
 
     def of(self, system: str) -> list[SongScore]:
@@ -82,7 +82,7 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """One line for each; what is wrong with a song is said once, whatever the number of systems."""
+        """One line for each warning. Warnings about a song appear once, however many systems are evaluated."""
         lines = []
         for score in self.scores:
             lines += [f"{score.song}: {line}" for line in score.song_warnings]
@@ -95,7 +95,7 @@ class Evaluation:
         return getattr(statistics, METRICS[metric].average)(values) if values else None
 
     def values(self, system: str, stem: str, metric: str) -> list[float]:
-        """The metric of every song for which it is defined."""
+        """The values of a metric for all songs for which it is defined."""
         return [value for score in self.of(system) if (value := score.stems[stem][metric]) is not None]
 
     def write(self, folder: str | os.PathLike[str]) -> list[Path]:
@@ -116,7 +116,7 @@ class Evaluation:
         return written
 
     def to_dict(self) -> dict[str, Any]:
-        """What results.json holds: the metrics and their conventions, the averages, and every song."""
+        """The contents of results.json: the metrics and their conventions, the averages, and every song."""
         return {
             "metrics": {name: dataclasses.asdict(METRICS[name]) for name in self.metrics},
             "summary": {
@@ -155,7 +155,7 @@ class Evaluation:
         return rows
 
     def markdown(self) -> str:
-        """The averages, what they are, every song, and what went wrong."""
+        """The contents of report.md: averages and their definitions, every song, warnings and errors."""
         lines = ["# Evaluation", "", f"{len(self.songs)} song{'s' if len(self.songs) != 1 else ''}.", ""]
         for stem in self.stems:
             lines += [f"## {stem.capitalize()}", "", *_markdown_table(self.table(stem)), ""]
@@ -211,12 +211,12 @@ class Evaluation:
 
 
 def format_score(value: float | None) -> str:
-    """Two decimals, or a dash for what is not defined."""
+    """Formats a score with two decimals, or as a dash if it is undefined."""
     return "–" if value is None else f"{value:.2f}"
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:
-    """Writes a file that appears whole or not at all, its folder made where missing.
+    """Writes a file atomically, and creates its folder if it is missing.
 
     Raises:
         DataError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Evaluating systems on songs: in parallel, and only what has not been done before."""
+"""Evaluates systems on songs in parallel, and only what was not evaluated before."""
 
 import dataclasses
 import json
@@ -49,24 +49,24 @@ def evaluate(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Scores models and other tools' stems on songs whose true stems are known.
+    """Evaluates models and stems of other tools on songs whose true stems are known.
 
-    What was scored before, below ``output``, is not scored again, unless a file it depends on has changed. A song that
-    cannot be read, or that a system has no stems for, is listed in the result's ``errors`` and the next one follows.
+    Scores below ``output`` are reused unless a file that they depend on has changed. Songs that cannot be read, or for
+    which a system has no stems, are listed in ``errors`` of the result.
 
     Args:
         songs: folders in the layout of MUSDB18 or MUSDB18-HQ, folders with one folder a song, ``.stem.mp4`` files.
-        models: names or paths; a sequence of them in the place of one is an ensemble.
+        models: names or paths; a sequence of them is an ensemble.
         estimates: folders of separated stems, by the name of the folder or the one given.
         baselines: of ``"mixture"``, ``"irm"`` and ``"ibm"`` (oracle masks on the spectrogram of the first model).
-        metrics: of `METRICS`.
+        metrics: keys of `METRICS`.
         output: folder of the scores; :meth:`Evaluation.write` puts the reports there too.
-        jobs: processes; one for each core, at most 4, when None.
+        jobs: number of processes; None for one per core, at most 4.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``, for the models.
-        progress: called with (scores done, scores in all, what was done last), a score being a song by a system.
+        progress: called with (scores done, total scores, last one); a score is one song by one system.
 
     Raises:
-        OptionError: options that do not fit together, too many jobs for the memory. DataError: no songs, or the output
+        OptionError: contradictory options, or too many jobs for the memory. DataError: no songs, or the output
         cannot be written. ModelError: a model that cannot be loaded.
     """
     found = find_references([songs] if isinstance(songs, str | os.PathLike) else songs)

@@ -1,4 +1,4 @@
-"""The songs to evaluate on: where their true stems are, and how they are read."""
+"""Finding and reading songs with true stems."""
 
 import math
 import os
@@ -27,7 +27,7 @@ WARN_DB, REFUSE_DB = 20.0, 10.0
 class References:
     """A song with its true stems: float32 (channels, samples) each, at 44.1 kHz, mono or stereo, of one length.
 
-    ``warnings`` say in what the song's files do not belong together.
+    ``warnings`` describe inconsistencies between the files of the song.
     """
 
     mixture: np.ndarray
@@ -42,7 +42,7 @@ def find_references(paths: Sequence[str | os.PathLike[str]]) -> list[Song]:
     A song needs two of ``vocals``, ``instrumental`` (or ``drums``, ``bass`` and ``other``) and ``mixture``.
 
     Raises:
-        DataError: a path that is missing or holds no such song, two songs of one name.
+        DataError: a path is missing or contains no such song, or two songs have the same name.
     """
     songs: dict[str, Song] = {}
     for path in map(Path, paths):
@@ -60,7 +60,7 @@ def find_references(paths: Sequence[str | os.PathLike[str]]) -> list[Song]:
 
 
 def mixture_of(song: Song) -> AudioFile | None:
-    """The mixture beside the stems of a song; None where it is their sum."""
+    """The mixture file of a song; None if the mixture is the sum of the stems."""
     if "mixture" in song.stems:
         return song.stems["mixture"][0]
     first = song.files[0].path
@@ -126,15 +126,15 @@ def find_delay(reference: np.ndarray, signal: np.ndarray, longest: int = LONGEST
 
 
 def move_earlier(signal: np.ndarray, samples: int) -> np.ndarray:
-    """Cut at the start, or behind silence where ``samples`` is negative."""
+    """Shifts a signal by ``samples`` to the left, or to the right if negative, filled with silence."""
     return signal[:, samples:] if samples > 0 else np.pad(signal, ((0, 0), (-samples, 0)))
 
 
 def _check_mixture(name: str, mixture: np.ndarray, total: np.ndarray) -> list[str]:
-    """Warnings where a mixture is not quite ``total``, the sum of its stems.
+    """Warnings if a mixture differs from ``total``, the sum of its stems.
 
     Raises:
-        DataError: scores against these stems would say more of the difference than of any system.
+        DataError: the difference is so large that it would dominate the scores.
     """
     if not total.any():
         if mixture.any():

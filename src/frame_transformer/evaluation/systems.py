@@ -1,4 +1,4 @@
-"""What is evaluated: models and ensembles, folders of stems that other tools separated, and reference points."""
+"""Systems to evaluate: models, ensembles, folders of stems from other tools, and baselines."""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ AFTER_SONG = re.compile(
 
 @dataclass
 class Estimates:
-    """Separated stems of the shape of the references, and what had to be done to them."""
+    """Separated stems of the shape of the references, and warnings about changes to them."""
 
     vocals: np.ndarray
     instrumental: np.ndarray
@@ -72,13 +72,13 @@ class ModelSystem:
 
 @lru_cache(maxsize=1)  # models are large: one at a time
 def load_separator(options: SeparationOptions) -> Separator:
-    """A separator, kept until another is asked for."""
+    """Loads a separator and keeps the most recent one."""
     return Separator(options)
 
 
 @dataclass(frozen=True)
 class MixtureSystem:
-    """The mixture itself as both stems: what doing nothing scores."""
+    """The baseline that uses the unprocessed mixture as both stems."""
 
     name: str = "mixture"
 
@@ -156,13 +156,13 @@ class FolderSystem:
 
 
 def file_version(path: Path) -> list[Any]:
-    """What changes when a file does: path, size and time of change."""
+    """Path, size and modification time of a file."""
     status = path.stat()
     return [str(path.resolve()), status.st_size, status.st_mtime_ns]
 
 
 def find_stems(folder: Path, song: Song) -> dict[str, list[Path]]:
-    """The files of a song's two stems (several where their sum is meant) below ``folder``, as far as they are there.
+    """Finds the files of a song's two stems below ``folder``; several files are summed to one stem.
 
     The song may have its full name or the last part of it, and its stems a folder of that name or that name in front
     of theirs; tools that were given a ``mixture`` file or a ``.stem.mp4`` are understood too.

@@ -149,7 +149,9 @@ def fetch(url: str, part: Path, progress: Progress | None = None, api: str = API
                 time.sleep(wait)
     if mac != link.mac:
         part.unlink()
-        raise DownloadError(f"mega.nz: the downloaded file does not match {url} (MAC mismatch); it was removed, try again")
+        raise DownloadError(
+            f"mega.nz: the downloaded file does not match {url} (MAC mismatch); it was removed, try again"
+        )
 
 
 def _ask(client: "httpx.Client", link: Link, api: str) -> tuple[int, str]:

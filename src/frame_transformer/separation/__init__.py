@@ -1,4 +1,4 @@
-"""From a song to its stems."""
+"""Separation of songs into stems."""
 
 from .batch import FileResult, separate_file, separate_files
 from .cluster import find_remote_songs, separate_on_cluster

@@ -10,14 +10,14 @@ from ..errors import AudioError
 
 ARRAY_BLOCK = 1 << 17
 MAX_CHANNELS = 64
-LOUDEST = 1e30  # spectrograms of louder samples leave the range of float32
+LOUDEST = 1e30  # spectrograms of louder samples would overflow float32
 
 
 class ArrayReader:
-    """Iterates over an array or tensor (channels, samples) of floats, or of integers, whose full scale becomes 1.
+    """Iterates over an array or tensor (channels, samples) of floats, or of integers, which are scaled to ±1.
 
     Raises:
-        AudioError: another shape or type, no samples, or samples that are NaN, infinite or beyond ±1e30.
+        AudioError: the array has another shape or type, is empty, or contains NaN, infinite or values beyond ±1e30.
     """
 
     def __init__(self, array: np.ndarray | Tensor):

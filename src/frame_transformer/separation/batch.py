@@ -1,4 +1,4 @@
-"""Separating files to files: what to do, where the stems go, and that each appears whole or not at all."""
+"""Separating files and writing their stems."""
 
 import contextlib
 import logging
@@ -27,14 +27,14 @@ from .songs import Song, version_of
 
 logger = logging.getLogger(__name__)
 
-# What needs less memory.
+# What to try if there is not enough memory.
 ADVICE = "a smaller --window or --context, or fewer songs at once"
 Stems = dict[str, np.ndarray]
 
 
 @dataclass
 class FileResult:
-    """What became of one path or URI: its ``outputs`` by name, ``seconds`` of audio, ``elapsed`` seconds of work."""
+    """The result of one path or URI: ``outputs`` by name, ``seconds`` of audio, ``elapsed`` seconds of processing."""
 
     source: Path | str
     outputs: dict[str, Path] = field(default_factory=dict)
@@ -52,11 +52,11 @@ def separate_file(
     progress: Callable[[int, int], None] | None = None,
     outputs: dict[str, Path] | None = None,
 ) -> FileResult:
-    """Separates one file to its stems, whatever is there already.
+    """Separates one file, even if its stems exist already.
 
     Args:
-        progress: as of :meth:`Separator.separate`.
-        outputs: the files to write, by name; what ``options`` says when None.
+        progress: see :meth:`Separator.separate`.
+        outputs: the files to write, by name; None for those of ``options``.
 
     Raises:
         FrameTransformerError: the file cannot be read or a stem cannot be written; no partial output is left.
@@ -73,7 +73,7 @@ def separate_file(
     samples = 0
     gain = 1.0
     with contextlib.ExitStack() as stack:
-        # Opened before the work begins: what is wrong with a place or a name shows at once.
+        # Opened before the separation, so that errors in paths are found at once.
         writers: list[tuple[str, AudioWriter]] = [
             (
                 stem,
@@ -136,7 +136,7 @@ def _temporary_file(folder: Path, source: Path) -> Iterator[IO[bytes]]:
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             yield file
-    except OSError as error:  # also from closing a file whose last bytes find no room
+    except OSError as error:  # also raised when a file is closed on a full disk
         raise AudioError(
             f"{source}: no room for temporary files: {error.strerror or error}; --clip none needs none"
         ) from error
@@ -160,7 +160,7 @@ def _unspool(spool: IO[bytes], stems: Sequence[str]) -> Iterator[Stems]:
 
 
 class _StoppedError(BaseException):
-    """Ends the songs in work: nobody waits for them any more, or the caller's own function raised an error."""
+    """Stops songs in progress after an error of the caller or when results are no longer needed."""
 
 
 def separate_files(
@@ -170,17 +170,17 @@ def separate_files(
     progress: Callable[[Path | str, int, int], None] | None = None,
     jobs: int = 1,
 ) -> Iterator[FileResult]:
-    """Separates songs; one that fails yields a result with ``error`` and the others go on.
+    """Separates songs. A song that fails yields a result with ``error``, and the others are separated.
 
-    What the same request made before is skipped: the same song, weights and options. Where the stems of different
-    songs would meet, all but the first go to other names.
+    Songs that were separated before with the same weights and options are skipped. If stems of different songs would
+    have the same path, all except the first get another name.
 
     Args:
         songs: see :func:`find_songs`.
-        progress: called with (file, samples done, samples in all), from the thread that works on the file; what it
-            raises ends all.
-        jobs: files in work at once; results then come in the order in which they are ready. They are threads, not
-            processes: the weights are in memory once, and decoding, the network and encoding leave Python's lock alone.
+        progress: called with (file, samples done, total samples) from the thread that processes the file. An
+            exception from it stops everything.
+        jobs: files that are processed at the same time; results are then yielded as they are completed. Jobs are
+            threads, so that the weights are in memory once. Decoding, the network and encoding release the GIL.
     """
     stop = threading.Event()
     folder = LocalFolder(options.folder)
@@ -206,7 +206,7 @@ def separate_files(
             with reported(options.folder / RECORDS):
                 write_record(folder, planned, result)
             return result
-        except Exception as error:  # of a decoder, a picture, the memory: one song's, not the batch's
+        except Exception as error:  # must not stop the other songs
             logger.info("%s failed", source, exc_info=not isinstance(error, FrameTransformerError))
             return FileResult(source, error=one_line(error, source))
         except _StoppedError as stopped:
@@ -228,21 +228,21 @@ def separate_files(
 
 
 def one_line(error: Exception, source: Path | str) -> str:
-    """What went wrong with a song."""
+    """A one-line message about an error in a song."""
     if isinstance(error, ModelError | OptionError):
         return f"{source}: {error}"
     return str(error) if isinstance(error, FrameTransformerError) else explain(error, source, ADVICE)
 
 
 def unworked(planned: PlannedSong, root: Path) -> FileResult:
-    """The result of a song that needs no work or can have no stems."""
+    """The result of a song that is skipped or cannot be separated."""
     if planned.error is not None:
         return FileResult(planned.song.source, error=planned.error)
     return FileResult(planned.song.source, planned.places(root), skipped=True)
 
 
 def write_record(folder: OutputFolder, planned: PlannedSong, result: FileResult) -> None:
-    """Records what was made, and forgets what was written over.
+    """Writes the record of a song and removes the records of overwritten stems.
 
     Raises:
         OSError: the record cannot be written.
@@ -257,7 +257,7 @@ def write_record(folder: OutputFolder, planned: PlannedSong, result: FileResult)
 
 
 def _remove_leftovers(root: Path, plan: Iterable[PlannedSong]) -> None:
-    """Removes what killed runs left unfinished: in the output folder, and below those of its folders that are used."""
+    """Removes unfinished files of killed runs from the output folder and from the folders that are written to."""
     remove_abandoned(root.absolute())
     paths = {PurePosixPath(path) for planned in plan for path in planned.record.outputs.values()}
     for name in {path.parts[0] for path in paths if len(path.parts) > 1}:

@@ -1,8 +1,8 @@
-"""Catalogues of songs separated on a Ray cluster: every track once, and a second run does only what is missing.
+"""Separates catalogues of songs on a Ray cluster; a second run separates only what is missing.
 
 Paths and outputs are local paths, which all nodes must share, or URIs that ``pyarrow.fs`` knows (``s3://``, ``gs://``,
 ``hdfs://``, ``file://``). A worker separates into a temporary folder of its node, moves the finished stems to their
-place, and only then writes the track's record; a worker that dies at any moment leaves nothing that looks finished.
+place, and then writes the record of the track. So a worker that dies leaves nothing that looks finished.
 """
 
 import functools
@@ -29,12 +29,12 @@ from .songs import Song
 
 logger = logging.getLogger(__name__)
 
-# Ray repeats a block whose worker died; more blocks than this burden its scheduler.
+# Ray repeats a block if its worker dies. More blocks than this would slow down its scheduler.
 MAX_BLOCKS = 10_000
 
 
 def find_remote_songs(uri: str) -> list[Song]:
-    """The songs of a URI that ``pyarrow.fs`` knows, of a file or a folder, as :func:`find_songs` finds those of paths.
+    """Finds the songs at the URI of a file or folder, like :func:`find_songs` for paths.
 
     Raises:
         OptionError: the URI cannot be opened, or there is no audio file.
@@ -75,7 +75,7 @@ def _filesystem(location: str) -> tuple[Any, str]:
 
 
 class _RemoteFolder:
-    """An :class:`OutputFolder` on any file system of ``pyarrow.fs``; one listing says what is there."""
+    """An :class:`OutputFolder` on any file system of ``pyarrow.fs``, which is listed once."""
 
     def __init__(self, uri: str):
         self.uri = uri.rstrip("/")
@@ -128,7 +128,7 @@ def _open_folder(location: str) -> OutputFolder:
 
 
 class _Worker:
-    """One process of the cluster: the models load once, then it separates song after song."""
+    """A process of the cluster that loads the models once and separates songs."""
 
     def __init__(self, output: str, options: OutputOptions, separation: SeparationOptions, threads: int, attempts: int):
         import torch
@@ -140,7 +140,7 @@ class _Worker:
         self.fault = ""
         try:
             self.separator = Separator(separation)
-        except FrameTransformerError as error:  # Ray would start the worker again for ever
+        except FrameTransformerError as error:  # Ray would restart the worker forever
             self.fault = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -152,15 +152,15 @@ class _Worker:
             try:
                 result = self._separate(planned)
                 break
-            except Exception as error:  # one song's surprise must not end the run of the others
+            except Exception as error:  # an unexpected error in one song must not stop the others
                 result = FileResult(source, error=one_line(error, source))
                 trace = "" if isinstance(error, FrameTransformerError) else traceback.format_exc()
-                # Disks and networks recover.
+                # Errors of disks and networks may be temporary.
                 if not isinstance(error, OSError):
                     break
                 if attempt < self.attempts:
                     time.sleep(2**attempt)
-        # As JSON in ASCII: Ray's tables hold no names that are not UTF-8.
+        # As JSON in ASCII, because Ray's tables support only UTF-8 names.
         outcome = json.dumps(vars(result), default=str)
         return {"number": row["number"], "result": outcome, "traceback": trace, "fault": ""}
 
@@ -194,16 +194,16 @@ def separate_on_cluster(
     cpus_per_worker: int = 1,
     attempts: int = 3,
 ) -> Iterator[FileResult]:
-    """Separates a catalogue on a Ray cluster; yields what became of each track as it is done.
+    """Separates a catalogue on a Ray cluster and yields the result of each track when it is done.
 
     Args:
         songs: see :func:`find_songs`. output: folder or URI that takes the place of ``options.folder``.
-        separation: of the separator that is made once in each worker; models by name or by a path that all nodes share.
-        address: of the cluster; ``"auto"`` is the one that runs here, or else one that is started on this machine.
-        workers: at most so many at once; as many as the cluster has room for when None. A worker takes a GPU where
-            the cluster has any and the device is not the CPU, else ``cpus_per_worker`` cores and threads.
-        attempts: how often a track is tried where the disk or the network fails. A worker that dies is replaced and
-            its tracks are done by another, without limit.
+        separation: options of the separator in each worker, with models by name or by a path that all nodes share.
+        address: address of the cluster; ``"auto"`` uses the one on this machine, or starts one.
+        workers: maximum number of workers; None for as many as the cluster can run. A worker uses one GPU if the
+            cluster has GPUs and the device is not the CPU, else ``cpus_per_worker`` cores and threads.
+        attempts: attempts per track if the disk or the network fails. A worker that dies is replaced, without
+            limit.
 
     Raises:
         OptionError: Ray is not installed, no cluster at the address, or no room for a worker. ModelError: the workers
@@ -232,7 +232,7 @@ def separate_on_cluster(
                 address=None if address == "auto" else address, include_dashboard=False, log_to_driver=False,
                 logging_level=level,
             )  # fmt: skip
-        except Exception as error:  # Ray raises the bare class where a node does not start in time
+        except Exception as error:  # Ray raises a bare Exception if a node does not start in time
             place = "on this machine" if address == "auto" else f"at {address}"
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise OptionError(f"no Ray cluster {place}: {reason}") from error

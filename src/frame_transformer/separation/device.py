@@ -1,4 +1,4 @@
-"""Where the network computes, and in which type of numbers."""
+"""The device and data type of the network."""
 
 import ctypes
 import os
@@ -13,14 +13,14 @@ from ..errors import FrameTransformerWarning, OptionError
 from ..models import SignalConfig
 from .options import DTYPES
 
-# Of memory that a pass takes for every magnitude that the network sees: measured 68 for the default network, 400 and
-# more for the large ones.
+# Bytes of memory per magnitude in the input of the network: 68 were measured for the default network, and 400 or more
+# for the large ones.
 PASS_BYTES = 64
 _checked_process = os.getpid()
 
 
 def resolve_device(device: str) -> torch.device:
-    """``"auto"`` is CUDA where there is one, then Apple's MPS, then the CPU.
+    """Resolves a device; ``"auto"`` selects CUDA, else Apple's MPS, else the CPU.
 
     Raises:
         OptionError: the device is not available.
@@ -34,7 +34,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """A type of numbers by name; one that the device computes slowly in is warned of.
+    """Resolves a data type by name and warns if it is slow on the device.
 
     Raises:
         OptionError: the device cannot compute in it.
@@ -50,10 +50,10 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def check_window(frames: int, signal: SignalConfig, device: torch.device) -> None:
-    """Refuses a window that no memory here can hold; on a CPU, the system would end the process for it.
+    """Raises an error for a window that cannot fit into memory; on the CPU, the system would kill the process.
 
     Raises:
-        OptionError: it is such a window. ``frames`` are those of a pass with their context.
+        OptionError: ``frames``, the frames of a pass with context, cannot fit into memory.
     """
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
@@ -70,12 +70,12 @@ def check_window(frames: int, signal: SignalConfig, device: torch.device) -> Non
 
 
 def check_process() -> None:
-    """Refuses to compute in a forked process in which PyTorch would wait for ever.
+    """Raises an error in a forked process in which PyTorch would hang.
 
-    Where a process has computed with several threads, these do not survive a fork, and OpenMP waits for them.
+    The OpenMP threads of a process do not survive a fork, and OpenMP waits for them forever.
 
     Raises:
-        OptionError: this is such a process.
+        OptionError: PyTorch would hang.
     """
     global _checked_process
     if os.getpid() != _checked_process and torch.get_num_threads() > 1 and _threads_hang():
@@ -87,10 +87,10 @@ def check_process() -> None:
 
 
 def _threads_hang() -> bool:
-    """Tries it in a fork of this process, because a thread that waits in OpenMP cannot be stopped."""
+    """Tests it in a fork of this process, because a thread that waits in OpenMP cannot be stopped."""
     trial = os.fork()
     if trial == 0:
-        torch.ones(1 << 20).exp()  # large enough to be shared out among threads
+        torch.ones(1 << 20).exp()  # large enough to use several threads
         os._exit(0)
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Several models on one song: how their masks or their stems become one."""
+"""Ensembles of models: combining their masks or their stems."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
@@ -12,12 +12,12 @@ from ..errors import OptionError
 from ..models import MaskModel, SignalConfig
 from .options import Ensemble
 
-# The spectrogram on which stems are joined that come from different ones.
+# The common spectrogram on which stems of different spectrograms are combined.
 N_FFT, HOP_LENGTH = 4096, 1024
 
 
 class ModelEnsemble(MaskModel):
-    """Several models as one, which is used wherever a model is.
+    """Several models combined to one, which can be used like any other model.
 
     The masks of models that read the same spectrogram are joined, see :func:`join`: on one mixture, the mean, median,
     least or largest mask gives the mean, median, least or largest magnitude of the instrumental. Where they read

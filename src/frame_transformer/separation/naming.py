@@ -1,4 +1,4 @@
-"""What stems are called: the template of their paths, and names that every file system takes."""
+"""File names of stems: the path template, and names that are valid on the file system."""
 
 import os
 import string
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from ..errors import OptionError
 
 FIELDS = ("model", "folder", "track", "stem", "ext")
-# Most file systems end a name at 255 bytes; a number, the stem's name and its suffix need some of them.
+# Most file systems limit names to 255 bytes; some are needed for a number, the name of the stem and the suffix.
 MAX_NAME_BYTES = 200
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{number}" for name in ("COM", "LPT") for number in range(10))}
 
@@ -33,7 +33,7 @@ def check_template(template: str) -> None:
     """Accepts a template of text and the fields ``{model}``, ``{folder}``, ``{track}``, ``{stem}`` and ``{ext}``.
 
     Raises:
-        OptionError: it holds anything else, or leaves the output folder.
+        OptionError: it contains other fields, or leads out of the output folder.
     """
     try:
         fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(template) if name is not None]
@@ -48,7 +48,7 @@ def check_template(template: str) -> None:
 
 
 def fill_template(template: str, model: str, folder: str, track: str, stem: str, ext: str) -> str:
-    """The path of a file below the output folder, ``/`` between its parts."""
+    """The path of a file relative to the output folder, separated by ``/``."""
     folders = "/".join(safe_name(part) for part in PurePosixPath(folder).parts)
     filled = _format(template, safe_name(model), folders, safe_name(track), stem, ext)
     return os.path.normpath(filled).replace(os.sep, "/")

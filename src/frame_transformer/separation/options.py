@@ -1,4 +1,4 @@
-"""One request: how songs are separated, and what is written. Made once and passed on whole."""
+"""Options of a request: how songs are separated, and what is written."""
 
 import math
 import os
@@ -32,25 +32,25 @@ def _choose(what: str, value: str, choices: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class SeparationOptions:
-    """How songs are separated. What depends on the models or the machine is checked by :class:`Separator`.
+    """How songs are separated. :class:`Separator` checks what depends on the models or the machine.
 
     Attributes:
-        models: names, paths or loaded models; several form an ensemble. A single one needs no tuple around it.
+        models: names, paths or loaded models; several form an ensemble. A single one may be given without a tuple.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what the network computes in, where autocast allows it.
             Masks and spectrograms are always float32.
         window, context: frames kept of each pass and frames of real context on each side; the model's own when None.
         overlap: share of a window that is blended with the next, 0 to 0.5; 0 is what the original research code did.
-        batch_size: windows (of two channels) that pass the network together.
-        tta: test-time averaging: each window's mask is the mean over four sizes and positions of what the network
-            sees around it, at four times the work.
-        smoothing: vocals that hold less than this share of the magnitude for longer than a second and a half are taken
-            for residue and removed; 0 keeps everything, 0.05 is a cautious start.
-        ensemble: how several models are joined, see :class:`ModelEnsemble`. weights: of the models in a mean.
+        batch_size: windows (of two channels) in one pass of the network.
+        tta: test-time augmentation: the mask of each window is the mean of four passes with different sizes and
+            positions of the context.
+        smoothing: vocals below this share of the magnitude for longer than 1.5 s are removed as residue. 0 keeps
+            everything; 0.05 is a cautious start.
+        ensemble: how several models are combined, see :class:`ModelEnsemble`. weights: their weights in a mean.
         engine: ``"torch"``, or ``"onnx"``: ONNX Runtime on the CPU, for files that :func:`export_model` wrote.
-        stream: number (from 0) of the audio stream of files that hold several; None for the default one.
-        fill_gaps: put silence where a file's time stamps leave a gap, and before sound that starts after the picture;
-            False closes both up.
+        stream: number (from 0) of the audio stream of files with several; None for the default one.
+        fill_gaps: insert silence at gaps in the time stamps, and before audio that starts after the video; False leaves
+            such gaps out.
 
     Raises:
         OptionError: options out of range, or that do not fit together.
@@ -108,7 +108,7 @@ class SeparationOptions:
 
     @property
     def model_name(self) -> str:
-        """What the outputs call the models: their names or file names without suffix, joined by ``+``."""
+        """The name of the models in the outputs: names or file names without suffix, joined by ``+``."""
         return "+".join(
             type(model).__name__ if isinstance(model, nn.Module) else Path(model).stem for model in self.models
         )

@@ -1,4 +1,4 @@
-"""Spectrograms of a separation as pictures, drawn while it goes by."""
+"""Spectrogram pictures of a separation, computed while it is streamed."""
 
 from pathlib import Path
 
@@ -59,15 +59,15 @@ def _means(columns: np.ndarray, count: int) -> np.ndarray:
 class SpectrogramPictures:
     """Pictures of mixture, vocals, instrumental and mask; time to the right, frequency upwards to half the rate.
 
-    The first three show decibels below the mixture's loudest point down to -80, the mask what share of the magnitude
-    is instrumental, from black to white. Memory does not grow with the song: long ones get more frames to a column.
+    The first three show levels from 0 to -80 dB relative to the loudest point of the mixture. The mask shows the share
+    of the instrumental from black to white. Memory is bounded: long songs have more frames per column.
     """
 
     def __init__(self) -> None:
         self._parts = {name: _Columns() for name in PICTURES[:3]}
 
     def push(self, block: StemBlock) -> None:
-        """Takes the next block of the song."""
+        """Adds the next block of the song."""
         for name, columns in self._parts.items():
             columns.push(getattr(block, name))
 
@@ -90,7 +90,7 @@ def _coloured(magnitudes: np.ndarray) -> Image.Image:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG file, whole or not at all.
+    """Writes a PNG file atomically.
 
     Raises:
         AudioError: it cannot be written.

@@ -1,4 +1,4 @@
-"""What a batch is to do: where the stems of every song go, and which of them are there already."""
+"""Planning a batch: the paths of all stems, and which of them exist already."""
 
 import functools
 import itertools
@@ -21,10 +21,10 @@ from .songs import Song
 
 @dataclass(frozen=True)
 class PlannedSong:
-    """A song, the record of what is to be made of it, and the name of the record's file.
+    """A song, the record of its planned separation, and the name of the record's file.
 
-    ``replaced`` are records of files that will be written over. ``is_done`` where all is there already; ``error`` says
-    in a line why there can be no stems.
+    ``replaced`` are the records of stems that will be overwritten. ``is_done`` is true if all stems exist already.
+    ``error`` is the reason why the song cannot be separated.
     """
 
     song: Song
@@ -42,11 +42,11 @@ class PlannedSong:
 def plan_songs(
     songs: Sequence[Song], separation: SeparationOptions, output: OutputOptions, folder: OutputFolder
 ) -> list[PlannedSong]:
-    """The place of every song's stems, below ``output.folder``.
+    """Plans where the stems of each song are written below ``output.folder``.
 
-    A song is done where a record names the same file (by name, size and time of change), weights and options, and all
-    outputs are there. No stem takes the place of an input, of another song's stems or of those of another model of the
-    same name: the song's folder is named then, or its name or the model's gets a number.
+    A song is done if a record has the same file (by name, size and modification time), weights and options, and all
+    outputs exist. Stems never overwrite inputs, stems of other songs, or stems of another model with the same name. To
+    avoid that, the path gets the folder of the song, or a number is added to the name of the song or the model.
     """
     planner = _Planner(songs, separation, output, folder)
     number = 1
@@ -68,7 +68,7 @@ class _Planner:
         self.songs, self.output, self.folder = songs, output, folder
         self.models = tuple(map(_model_source, separation.models))
         self.weights = tuple(map(weights_digest, separation.models))
-        # The rest changes no more than the last bits, or shows in the names of the outputs.
+        # Other options change only the last bits, or the names of the outputs.
         self.options = _values(separation, {"models", "device", "batch_size"})
         self.options |= _values(output, {"folder", "filename", "stems", "overwrite", "images", "video"})
         self.records: dict[str, list[str]] = defaultdict(list)
@@ -138,5 +138,5 @@ def _places(song: Song) -> list[str]:
 
 
 def _key(path: str) -> str:
-    """The same for paths that some file system takes for the same."""
+    """A key that is equal for paths that some file systems do not distinguish."""
     return unicodedata.normalize("NFC", path).casefold()

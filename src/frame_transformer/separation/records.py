@@ -1,7 +1,7 @@
-"""What was made of which song, with which weights and options: one JSON file a song in a hidden folder of the outputs.
+"""Records of finished separations: one JSON file per song in a hidden folder of the outputs.
 
-The names of the files say enough for most questions, so that a catalogue's records need not be read: the place of the
-stems, and the whole request (song, weights, options), both as digests.
+A file name contains digests of the place of the stems and of the whole request (song, weights, options). So a listing
+of the names answers most questions without reading the records.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ class Record:
     Attributes:
         source: absolute path or URI of the song. version: see :class:`Song`.
         models: names or absolute paths of the models, as far as they were known. weights: digests of their weights.
-        options: everything else that shapes the stems.
-        outputs: the files by name, below the output folder, ``/`` between their parts.
+        options: everything else that affects the stems.
+        outputs: the files by name, as paths relative to the output folder, separated by ``/``.
         seconds: of audio. elapsed: seconds of work. warnings: as in :class:`FileResult`.
     """
 
@@ -42,22 +42,22 @@ class Record:
     warnings: tuple[str, ...] = ()
 
     def file_name(self, place: str) -> str:
-        """The name of the record's file; ``place`` is where the stems lie, without what tells stems and formats apart.
+        """The name of the record's file. ``place`` is the path of the stems without the fields for stem and format.
 
-        The folder of the song is no part of the request: a song that was moved or copied is the same song.
+        The folder of the song is not part of the request, so a song that was moved or copied is the same song.
         """
         song = [self.source.replace("\\", "/").rpartition("/")[2], self.version]
         return f"{digest(place)}-{digest([song, self.weights, self.options, self.outputs])}.json"
 
     def is_same_song(self, other: "Record") -> bool:
-        """Whether both are of one file, which may have been changed, or of copies of it."""
+        """Whether both are of the same file, possibly changed since, or of copies of it."""
         if self.source == other.source:
             return True
         names = [record.source.replace("\\", "/").rpartition("/")[2] for record in (self, other)]
         return names[0] == names[1] and self.version is not None and self.version == other.version
 
     def is_same_model(self, other: "Record") -> bool:
-        """Whether both are by one model, which may have been trained on, or by copies of it."""
+        """Whether both are by the same model, possibly trained further, or by copies of it."""
         return self.models == other.models or self.weights == other.weights
 
     def to_json(self) -> str:
@@ -65,7 +65,7 @@ class Record:
 
 
 def parse_record(text: str | bytes) -> Record | None:
-    """A record from JSON; None where it is none."""
+    """Parses a record from JSON; None if it is not one."""
     try:
         fields = json.loads(text)
         version = fields["version"]
@@ -77,27 +77,27 @@ def parse_record(text: str | bytes) -> Record | None:
 
 
 def digest(value: Any) -> str:
-    """Sixteen hexadecimal digits that stand for a value which JSON can hold."""
+    """A hash of a JSON value: sixteen hexadecimal digits."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class OutputFolder(Protocol):
-    """Where outputs and their records lie. Paths are below it, ``/`` between their parts."""
+    """A folder of outputs and their records. Paths are relative to it and separated by ``/``."""
 
     def record_names(self) -> Iterable[str]:
-        """Of the files in the folder of records."""
+        """The names of the files in the folder of records."""
 
     def read_record(self, name: str) -> Record | None:
-        """The record in a file; None where there is none that can be read."""
+        """The record in a file; None if it is missing or cannot be read."""
 
     def has(self, path: str) -> bool:
-        """Whether there is such a file."""
+        """Whether the file exists."""
 
     def address(self, path: str) -> str:
         """The absolute path or URI of a file."""
 
     def put(self, file: Path, path: str) -> None:
-        """Copies a file to its place, where it appears whole or not at all. Raises OSError."""
+        """Copies a file to ``path`` atomically. Raises OSError."""
 
     def remove(self, path: str) -> None:
         """Removes a file, if there is one."""

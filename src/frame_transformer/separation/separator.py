@@ -1,4 +1,4 @@
-"""From songs to stems: the models, loaded once for many songs."""
+"""The separator: loads the models once and separates songs."""
 
 import functools
 import logging
@@ -34,23 +34,23 @@ class Separation:
 
 
 class Separator:
-    """Takes songs apart into vocals and instrumental.
+    """Separates songs into vocals and instrumental.
 
     >>> separator = Separator("default", device="cpu", overlap=0.25)
 
     Args:
         model: a name, a path, a loaded model, or several of them, which then form an ensemble; or all options at once.
-        download: called with (model, bytes so far, bytes in all) where a model has to be downloaded.
+        download: called with (model, bytes done, total bytes) during the download of a model.
         options: the other fields of :class:`SeparationOptions`.
 
     Attributes:
         options: the :class:`SeparationOptions` it was made with.
         model: the loaded models, as one :class:`ModelEnsemble`.
-        parts: the model with the windows in which songs pass it; of an ensemble, one for each spectrogram.
+        parts: the model with its windows; for an ensemble, one model for each spectrogram.
             ``weights`` are theirs in a mean.
 
     Raises:
-        OptionError: options out of range, or a process in which PyTorch would hang. ModelError: no such model.
+        OptionError: options out of range, or a process in which PyTorch would hang. ModelError: unknown model.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Separator:
             source: path, binary file object that can seek, or array or tensor (channels, samples) of floats or of
                 integers, whose full scale becomes 1.
             sample_rate: Hz, of an array or tensor; the model's own rate when None.
-            progress: called with (samples done, samples in all) while the song is read and separated; an exception it
-                raises ends the separation. Until the song has been read to its end, the second number is what its
-                header promises, or how much was read.
+            progress: called with (samples done, total samples) while the song is read and separated. An exception from
+                it stops the separation. Until the song has been read to its end, the total is that of its header, or
+                the number of samples read.
 
         Raises:
             AudioError: the source cannot be read or holds NaN or infinite samples. ModelError: the network yields NaN.
-            OptionError: the memory does not suffice for the window.
+            OptionError: there is not enough memory for the window.
         """
         stream = StemStream(self, source, sample_rate, progress)
         vocals, instrumental = zip(*((block.vocals, block.instrumental) for block in stream), strict=True)
@@ -111,7 +111,7 @@ class Separator:
     def stream(
         self, source: AudioSource, sample_rate: int | None = None, progress: Progress | None = None
     ) -> StemStream:
-        """As :meth:`separate`, but an iterator of :class:`StemBlock`: memory does not grow with the song."""
+        """Like :meth:`separate`, but returns an iterator of :class:`StemBlock` that needs only bounded memory."""
         return StemStream(self, source, sample_rate, progress)
 
 
@@ -131,5 +131,5 @@ def _load(model: Model, options: SeparationOptions, download: Download | None) -
 
 
 def separate(source: AudioSource, sample_rate: int | None = None, **options: Any) -> Separation:
-    """Separates one song; ``options`` are those of :class:`Separator`, which is worth keeping for several songs."""
+    """Separates one song with the ``options`` of :class:`Separator`. For several songs, reuse a separator."""
     return Separator(**options).separate(source, sample_rate)

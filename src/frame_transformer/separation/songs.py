@@ -1,4 +1,4 @@
-"""Which songs there are to separate: files, folders, patterns, playlists, standard input."""
+"""Finding songs to separate: files, folders, patterns, playlists and standard input."""
 
 import glob
 import hashlib
@@ -27,8 +27,8 @@ class Song:
 
     Attributes:
         source: its path, or a URI.
-        folder: where it lies below the folder, pattern or playlist that it was found by, ``/`` between its parts.
-        version: size in bytes and time of change in ns; None where the song cannot be looked at.
+        folder: its folder, relative to the folder, pattern or playlist in which it was found, separated by ``/``.
+        version: size in bytes and modification time in ns; None if they cannot be read.
     """
 
     source: Path | str
@@ -43,9 +43,9 @@ class Song:
 
 @dataclass
 class FoundSongs:
-    """Songs in order, each once; a line for each source that is none and says why; what folders hold besides.
+    """Songs in order without duplicates, with an error message for each source that is not a song.
 
-    ``left_out`` counts files by what they are.
+    ``left_out`` counts the other files in folders by kind.
     """
 
     songs: list[Song] = field(default_factory=list)
@@ -54,13 +54,13 @@ class FoundSongs:
 
 
 def find_songs(sources: Iterable[str | Path], find_remote: Callable[[str], Iterable[Song]] | None = None) -> FoundSongs:
-    """Songs of files, folders with all below them, glob patterns and m3u playlists.
+    """Finds the songs in files, folders (recursively), glob patterns and m3u playlists.
 
-    Hidden files, files without a suffix of audio or video, and stems of an earlier run are left out of folders and
-    patterns; a file that is named itself is always a song. A folder that several links lead to is searched once.
+    In folders and patterns, hidden files, files without an audio or video suffix and stems of earlier runs are left
+    out; a file that is named directly is always a song. A folder with several links to it is searched once.
 
     Args:
-        find_remote: finds the songs of a URI. Without it there are none.
+        find_remote: finds the songs of a URI; without it, URIs are not supported.
     """
     found = FoundSongs()
     songs: dict[str, Song] = {}
@@ -77,7 +77,7 @@ def find_songs(sources: Iterable[str | Path], find_remote: Callable[[str], Itera
 
 
 def version_of(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Size in bytes and time of change in ns of a file; None where there is none that can be looked at."""
+    """Size in bytes and modification time in ns of a file; None if they cannot be read."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -116,7 +116,7 @@ def _song(path: Path, top: Path | None = None) -> Song:
 
 
 def _walk(top: Path, found: FoundSongs) -> Iterator[Path]:
-    """The files below a folder, unless hidden; what links lead to comes after what lies there itself."""
+    """The files below a folder that are not hidden; the targets of links come last."""
     waiting, links = [top], list[Path]()
     seen: set[tuple[int, int]] = set()
     while waiting or links:
@@ -134,7 +134,7 @@ def _walk(top: Path, found: FoundSongs) -> Iterator[Path]:
             path = folder / entry.name
             if _is_hidden(entry):
                 found.left_out[HIDDEN] += os.path.isfile(path) and path.suffix.lower() in audio_suffixes()
-            elif os.path.isdir(path):  # which takes a link to itself for none
+            elif os.path.isdir(path):  # false for a link to itself
                 (links if entry.is_symlink() else waiting).append(path)
             elif os.path.isfile(path):
                 yield path
@@ -172,7 +172,7 @@ def _matching(pattern: str, found: FoundSongs) -> list[Song]:
     count = next(number for number, part in enumerate(parts) if glob.has_magic(part))
     top, rest = Path(*parts[:count]), PurePath(*parts[count:])
     try:
-        # Unlike the module glob, it does not follow links with **, which may lead round in circles.
+        # Unlike the module glob, this does not follow links with **, which may be circular.
         matches = sorted(top.glob(str(rest)))
     except ValueError as error:
         raise AudioError(f"{pattern}: no pattern that can be searched: {error}") from error
@@ -190,7 +190,7 @@ def _besides(found: FoundSongs) -> str:
 
 
 def _playlist(path: Path) -> Iterator[Path]:
-    # Old playlists name files in the bytes of some code page: kept as they are, like names that the system gives.
+    # Old playlists contain file names in any code page; their bytes are kept, as for names from the system.
     for line in path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
         entry = line.strip()
         if entry and not entry.startswith("#"):

@@ -1,6 +1,6 @@
-"""The stems of one song as a stream of blocks: memory does not grow with the song.
+"""Streaming separation of one song, in memory that does not depend on its length.
 
-A song is read once, or twice where a model is normalised by the song's largest magnitude.
+A song is read once, or twice if a model is normalised by the largest magnitude of the song.
 """
 
 import os
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 AudioSource = str | os.PathLike[str] | BinaryIO | np.ndarray | Tensor
 Progress = Callable[[int, int], None]
 
-# Channels that the network sees together as left and right, by channel count in FFmpeg's order; one alone is doubled.
+# Pairs of channels that the network processes as left and right, by number of channels, in FFmpeg's order. A channel
+# without a partner is used as both.
 CHANNEL_PAIRS = {
     1: ((0, 0),),
     2: ((0, 1),),
@@ -78,7 +79,7 @@ class StemStream:
 
     @property
     def warnings(self) -> list[str]:
-        """What was wrong with the file, known once it has been read to its end."""
+        """Problems of the file; complete when it has been read to its end."""
         return self._reader.warnings
 
     def __iter__(self) -> Iterator[StemBlock]:
@@ -109,7 +110,7 @@ class StemStream:
             self.progress(done, total)
 
     def _peaks(self) -> dict[WindowedModel, Tensor]:
-        """The largest magnitude of every pair of channels in the whole song, for the models that need it."""
+        """The largest magnitude of each pair of channels in the song, for the models that need it."""
         parts = [part for part in self.separator.parts if part.signal.normalization == "song_peak"]
         if not parts:
             return {}
@@ -145,7 +146,7 @@ class StemStream:
         yield back.process(self._merge_sides(istft.finish().numpy()), last=True)
 
     def _merge_sides(self, sides: np.ndarray) -> np.ndarray:
-        """Back from left and right of every pair to the song's channels; a doubled channel is the mean of its two."""
+        """Converts pairs back to the channels of the song; a channel that was used as both is the mean of its two."""
         out = np.zeros((self.channels, sides.shape[1]), np.float32)
         for index, channel in enumerate(self._sides):
             out[channel] += sides[index] / self._sides.count(channel)
@@ -176,7 +177,7 @@ class _SongSpectrogram:
 
 
 def _copies(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarray]]:
-    """As many iterators over the same blocks, none of which is kept once all have had it, as itertools.tee would."""
+    """Several iterators over the same blocks; unlike itertools.tee, a block is freed once all have had it."""
     queues: list[deque[np.ndarray]] = [deque() for _ in range(count)]
 
     def copy(queue: deque[np.ndarray]) -> Iterator[np.ndarray]:
@@ -193,7 +194,7 @@ def _copies(blocks: Iterator[np.ndarray], count: int) -> list[Iterator[np.ndarra
 
 
 class _Samples:
-    """A stream of blocks (channels, samples) from which any number of samples is taken."""
+    """A buffer over blocks (channels, samples) from which any number of samples can be taken."""
 
     def __init__(self, blocks: Iterator[np.ndarray]):
         self._blocks = blocks
@@ -201,13 +202,13 @@ class _Samples:
         self.ready = 0
 
     def fill(self, samples: int) -> None:
-        """Has so many samples ready, or fewer where the stream ends."""
+        """Buffers this number of samples, or fewer at the end of the stream."""
         while self.ready < samples and (block := next(self._blocks, None)) is not None:
             self._held.append(block)
             self.ready += block.shape[1]
 
     def take(self, samples: int) -> np.ndarray:
-        """The next samples, fewer where the stream ends."""
+        """Takes the next samples, or fewer at the end of the stream."""
         self.fill(samples)
         joined = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=1)
         taken, rest = joined[:, :samples], joined[:, samples:]
@@ -218,9 +219,9 @@ class _Samples:
 def _in_step(
     mixture: Iterator[np.ndarray], stems: list[Iterator[np.ndarray]]
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Blocks of equal length of a song and of its stems, as soon as the first stem has some.
+    """Yields blocks of equal length of a song and its stems.
 
-    What a stem has beyond the song's end is left out, and silence stands for what it lacks.
+    A stem that is longer than the song is cut; a shorter one is padded with silence.
     """
     song, queues = _Samples(mixture), [_Samples(stem) for stem in stems]
     while True:

@@ -1,4 +1,4 @@
-"""One model over a song of any length: windows with real context, their masks blended, in bounded memory."""
+"""Applies a model to a song of any length: windows with context, whose masks are blended, in bounded memory."""
 
 import itertools
 import re
@@ -14,7 +14,7 @@ from .device import check_window
 from .options import SeparationOptions
 from .residue import clear_residue
 
-# Vocals fainter than `smoothing` are removed where they stay so for a second and a half, faded over a third of one.
+# Vocals below `smoothing` are removed if they stay below it for 1.5 s, with fades of a third of a second.
 QUIET_SECONDS, FADE_SECONDS = 1.5, 0.35
 
 
@@ -31,13 +31,13 @@ class Spectrogram(Protocol):
 
 
 class _Window(NamedTuple):
-    """Frames that one pass of the network is for.
+    """The frames of one pass of the network.
 
     Attributes:
-        first, last: whether the song begins or ends in it.
-        frames: how many have a mask of their own.
+        first, last: whether the song starts or ends in it.
+        frames: number of frames without context.
         spectrum: (pairs · 2, n_fft / 2 + 1, frames or one more), complete once the window's mask is added.
-        magnitudes: (pairs, 2, n_fft / 2, context + window + context), what the network sees.
+        magnitudes: (pairs, 2, n_fft / 2, context + window + context), the input of the network.
     """
 
     first: bool
@@ -48,7 +48,7 @@ class _Window(NamedTuple):
 
 
 class WindowedModel:
-    """A model on its device, and the windows in which a song passes it.
+    """A model on its device, with the windows in which it processes a song.
 
     Attributes:
         signal: the spectrogram that the model reads. window, context, overlap: in frames.
@@ -75,10 +75,10 @@ class WindowedModel:
 
     @torch.inference_mode()
     def mask(self, magnitudes: Tensor) -> Tensor:
-        """The mask of the instrumental for a window's own frames, averaged where ``tta`` asks for it.
+        """The mask of the instrumental for the frames of a window, with test-time augmentation if ``tta`` is set.
 
         Args:
-            magnitudes: float32 (batch, 2, n_fft / 2, context + frames + context), normalised as the model wants them.
+            magnitudes: float32 (batch, 2, n_fft / 2, context + frames + context), normalised for the model.
 
         Returns:
             float32 (batch, 2, n_fft / 2, frames), on the CPU.
@@ -119,7 +119,7 @@ class WindowedModel:
         """Spectrum and mask of the vocals, both (pairs · 2, n_fft / 2 + 1, frames), in order.
 
         Args:
-            peak: the largest magnitude of every pair, for a model that is normalised by the song's.
+            peak: the largest magnitude of each pair in the song, for models with ``song_peak`` normalization.
         """
         pieces = self._blended(self._windows(spectrogram, peak))
         if not self.options.smoothing:
@@ -130,7 +130,7 @@ class WindowedModel:
         )
 
     def _windows(self, spectrogram: Spectrogram, peak: Tensor | None) -> Iterator[_Window]:
-        """All windows in order, their magnitudes normalised, zeros beyond the song's ends."""
+        """All windows in order, with normalised magnitudes and zeros before the start and after the end of the song."""
         window, context, stride = self.window, self.context, self.window - self.overlap
         pieces = iter(spectrogram)
         pending = next(pieces)
@@ -154,7 +154,7 @@ class WindowedModel:
             real = pending[:, :-1, max(low, origin) - origin : high - missing - origin].abs().unflatten(0, (-1, 2))
             level = window_level(real) if peak is None else peak.clamp_min(1e-12)[:, None, None, None]
             magnitudes = nn.functional.pad(real / level, (max(0, -low), missing))
-            # One frame past the song's last completes its final hop.
+            # One additional frame completes the last hop.
             own = pending[:, :, start - origin : None if last else start - origin + stride]
             frames = own.shape[2] if end is None else min(own.shape[2], end - start)
             yield _Window(start == 0, last, frames, own, magnitudes)
@@ -169,7 +169,7 @@ class WindowedModel:
         if overlap:
             ramp = (torch.arange(overlap) + 0.5) / overlap
             taper[:overlap], taper[-overlap:] = ramp, ramp.flip(0)
-        carried: Tensor | None = None  # weighted mask of the frames that the previous window shares with this one
+        carried: Tensor | None = None  # weighted mask of the overlap with the previous window
         for first in windows:
             pairs = len(first.magnitudes)
             more = itertools.islice(windows, max(1, self.options.batch_size // pairs) - 1)
