@@ -244,7 +244,7 @@ def read_prepared(folder: Path) -> list[PreparedSong]:
     """
     songs = sorted(_read_songs(folder), key=lambda song: (ROLES.index(song.role), song.name, song.folder.name))
     if not songs:
-        raise DataError(f"{folder}: contains no prepared songs; run `frame-transformer data prepare` first")
+        raise DataError(f"{folder}: holds no prepared songs; run `frame-transformer data prepare` first")
     return songs
 
 
