@@ -1,4 +1,4 @@
-"""Models on disk: files with weights and configuration, checkpoints of the research code, ONNX."""
+"""Model files: safetensors with configuration, checkpoints of the research code, and ONNX."""
 
 from .files import save_model
 from .loading import ModelInfo, list_models, load_model, weights_digest

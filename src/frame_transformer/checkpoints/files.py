@@ -1,4 +1,4 @@
-"""Model files: weights with the family and its configuration, in one safetensors file."""
+"""Model files: weights, family and configuration in one safetensors file."""
 
 import dataclasses
 import json
@@ -23,11 +23,11 @@ MAX_CONFIG_LENGTH = 100_000
 def save_model(
     model: MaskModel, path: str | os.PathLike[str], dtype: torch.dtype = torch.float32, **notes: str
 ) -> None:
-    """Writes weights, family and configuration to one ``.safetensors`` file; it appears whole or not at all.
+    """Writes weights, family and configuration to one ``.safetensors`` file, atomically.
 
     Args:
-        dtype: type of the floating-point weights in the file.
-        notes: further text entries for the file's metadata.
+        dtype: data type of the floating-point weights in the file.
+        notes: additional text entries for the metadata.
 
     Raises:
         ModelError: the file cannot be written.
@@ -41,12 +41,12 @@ def save_model(
 
 
 def load_safetensors(path: Path) -> MaskModel:
-    """A model in eval mode from a file that :func:`save_model` wrote.
+    """Loads a model in eval mode from a file written by :func:`save_model`.
 
-    Configuration and shapes are checked before any weight is read.
+    Configuration and shapes are checked before weights are read.
 
     Raises:
-        ModelError: the file is no such model.
+        ModelError: the file is not such a model.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -58,16 +58,16 @@ def load_safetensors(path: Path) -> MaskModel:
             fill_model(model, {key: file.get_tensor(key) for key in expected})
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    except Exception as error:  # safetensors raises more than it declares where headers or types are strange
+    except Exception as error:  # safetensors raises undocumented errors for unusual headers or types
         raise ModelError(f"{path}: not a readable safetensors file: {error}") from error
     return model
 
 
 def empty_model(config: MaskModelConfig) -> MaskModel:
-    """A model without memory for its weights.
+    """Creates a model without memory for its weights.
 
     Raises:
-        ModelError: its sizes do not go together.
+        ModelError: its sizes are inconsistent.
     """
     try:
         with torch.device("meta"):
@@ -77,10 +77,10 @@ def empty_model(config: MaskModelConfig) -> MaskModel:
 
 
 def fill_model(model: MaskModel, weights: Mapping[str, torch.Tensor]) -> None:
-    """Gives an empty model its weights, whose names and shapes are right, as float32, and sets it to eval mode.
+    """Assigns weights with matching names and shapes to an empty model as float32, and sets it to eval mode.
 
     Raises:
-        ModelError: weights are no floating-point numbers, or not finite.
+        ModelError: weights are not floating-point numbers, or not finite.
     """
     state = {}
     for key, value in weights.items():
@@ -92,7 +92,7 @@ def fill_model(model: MaskModel, weights: Mapping[str, torch.Tensor]) -> None:
 
 
 def shorten(keys: Sequence[str]) -> str:
-    """A list of keys for a message: the first few, each cut where it is long."""
+    """Formats the first few keys for a message."""
     return ", ".join(key[:80] for key in keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
 
 
@@ -102,10 +102,10 @@ def write_config(config: MaskModelConfig) -> dict[str, str]:
 
 
 def read_config(metadata: Mapping[str, str]) -> MaskModelConfig:
-    """The configuration in a file's metadata; fields that are not there have their default.
+    """Reads the configuration from the metadata of a file; missing fields have their defaults.
 
     Raises:
-        ModelError: there is none, or a field is unknown, of another type or out of range.
+        ModelError: the configuration is missing, or a field is unknown, of another type or out of range.
     """
     family = metadata.get("family")
     if family not in FAMILIES or "config" not in metadata:
@@ -122,10 +122,10 @@ def read_config(metadata: Mapping[str, str]) -> MaskModelConfig:
 
 
 def _from_json(kind: Any, value: Any, name: str) -> Any:
-    """A value of JSON as the type ``kind``: a dataclass, tuple, union, literal, int, float, bool or str.
+    """Converts a JSON value to the type ``kind``: a dataclass, tuple, union, literal, int, float, bool or str.
 
     Raises:
-        ModelError: it is of another type.
+        ModelError: the value has another type.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):

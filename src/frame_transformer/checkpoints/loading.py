@@ -1,4 +1,4 @@
-"""Models by name or path, and the list of what can be loaded."""
+"""Loading models by name or path."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ from .research import load_checkpoint
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that :func:`load_model` knows by name."""
+    """A named model."""
 
     name: str
     family: str
@@ -31,7 +31,7 @@ class ModelInfo:
 
 
 def list_models() -> list[ModelInfo]:
-    """Every model that can be loaded by name, the default first."""
+    """All named models, the default first."""
     return [
         ModelInfo(
             card.name, card.family, card.parameters, card.description, card.source, card.licence, hub.is_cached(card)
@@ -41,15 +41,15 @@ def list_models() -> list[ModelInfo]:
 
 
 def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None) -> MaskModel:
-    """A model in eval mode, by name (downloaded on first use) or from a file.
+    """Loads a model in eval mode, by name (downloaded on first use) or from a file.
 
     Args:
         name_or_path: a name of :func:`list_models`, a ``.safetensors`` file written by :func:`save_model`, an ``.onnx``
             file written by :func:`export_model`, or a checkpoint of the original research code.
-        progress: called with (bytes so far, bytes in all) during a download.
+        progress: called with (bytes done, total bytes) during a download.
 
     Raises:
-        ModelError: unknown name, unreadable or foreign file. DownloadError: the weights cannot be had.
+        ModelError: unknown name, or unreadable file. DownloadError: the weights cannot be downloaded.
     """
     card = hub.CARDS.get(str(name_or_path))
     path = hub.download(card, progress) if card is not None else Path(name_or_path)

@@ -1,6 +1,6 @@
-"""Models for other runtimes: ONNX files and ``torch.export`` programs, both for any number of frames.
+"""Export to ONNX files and ``torch.export`` programs, both for any number of frames.
 
-The files carry the model's family and configuration as metadata, which is all that the path around the network needs.
+The family and configuration of the model are stored as metadata.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ INSTALL = "pip install 'frame-transformer[export]'"
 
 
 class OnnxModel(MaskModel):
-    """A model of :func:`export_model` run by ONNX Runtime on the CPU, in place of a PyTorch one.
+    """A model exported by :func:`export_model`, run by ONNX Runtime on the CPU.
 
     Raises:
-        ModelError: ONNX Runtime is not installed, or the file is no model that :func:`export_model` wrote.
+        ModelError: ONNX Runtime is not installed, or the file was not written by :func:`export_model`.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -48,10 +48,10 @@ class OnnxModel(MaskModel):
             raise ModelError(f"{path}: ONNX Runtime is not installed: {INSTALL}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4  # what goes wrong is raised, too
+        options.log_severity_level = 4  # errors are also raised
         try:
             session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime names no public base for what broken files raise
+        except Exception as error:  # ONNX Runtime has no public base class of its errors
             raise ModelError(f"{path}: not an ONNX model that can be read: {str(error).splitlines()[0]}") from error
         try:
             config = read_config(session.get_modelmeta().custom_metadata_map)
@@ -63,9 +63,9 @@ class OnnxModel(MaskModel):
         self._session = session
 
     def forward(self, magnitudes: Tensor) -> Tensor:
-        """As of the model that was exported; a ModelError where the graph computes something else than logits."""
+        """See :class:`MaskModel`. Raises ModelError if the graph does not return logits of the right shape."""
         self.check_shape(magnitudes)
-        # The graph takes one example: only the number of frames is free in it.
+        # The graph has a batch size of 1; only the number of frames is dynamic.
         examples = magnitudes.float().split(1)
         try:
             outputs = [self._session.run(["logits"], {"magnitudes": example.numpy()})[0] for example in examples]
@@ -78,7 +78,7 @@ class OnnxModel(MaskModel):
 
 
 def _check_ends(session: Any, signal: SignalConfig) -> None:
-    """Raises ModelError where inputs or outputs of a graph are not as :func:`export_model` writes them."""
+    """Raises ModelError if the inputs or outputs of a graph differ from those of :func:`export_model`."""
     shape = [1, signal.channels, signal.features]
     for name, values in (("magnitudes", session.get_inputs()), ("logits", session.get_outputs())):
         found = [(value.name, value.type, value.shape[:3], len(value.shape)) for value in values]
@@ -89,7 +89,7 @@ def _check_ends(session: Any, signal: SignalConfig) -> None:
 
 
 def export_model(model: MaskModel, path: str | os.PathLike[str], file_format: str = "onnx") -> float:
-    """Writes a model for other runtimes, once its outputs agree with PyTorch's; the file appears whole or not at all.
+    """Exports a model for other runtimes if its outputs agree with PyTorch's. The file is written atomically.
 
     Args:
         file_format: ``"onnx"``, or ``"torch"`` for a ``torch.export`` program (.pt2). Both take ``magnitudes``,
@@ -149,7 +149,7 @@ def _trace(model: MaskModel, config: MaskModelConfig) -> torch.export.ExportedPr
     try:
         with torch.no_grad():
             return torch.export.export(model, (example,), dynamic_shapes=({3: torch.export.Dim.DYNAMIC},))
-    except Exception as error:  # tracing has no common base of errors
+    except Exception as error:  # the errors of tracing have no common base class
         raise ModelError(
             f"models of family {family_of(config)!r} with this configuration cannot be traced for any "
             f"number of frames: {str(error).strip().splitlines()[0]}"
@@ -170,13 +170,13 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict
         onnx.save(proto, path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
-    except Exception as error:  # neither the converter nor protobuf names a common base
+    except Exception as error:  # the errors of the converter and protobuf have no common base class
         raise ModelError(f"the model cannot be written as ONNX: {str(error).strip().splitlines()[0]}") from error
 
 
 @contextlib.contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keeps off standard error what PyTorch's exporter says of its own deprecations and of packages it needs not."""
+    """Silences warnings of PyTorch's exporter about its own deprecations and about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Checkpoints of the original research code: recognise the family and its sizes, translate the keys."""
+"""Import of checkpoints of the original research code: recognises the family and sizes, and translates keys."""
 
 import functools
 import os
@@ -27,8 +27,8 @@ from .files import empty_model, fill_model, shorten
 UNUSED = "unused"
 MAX_KEYS = 10_000
 
-# The original's names of modules and ours, one table a family; {n} is a number. The first row that begins a key counts,
-# in either direction. Buffers of the original hold position tables, which are made again where they are needed.
+# Module names in the research code and in this package, one table per family; {n} is a number. The first row that is a
+# prefix of a key applies, in both directions. Buffers there contain position tables, which are recreated.
 _POSITIONAL_EMBEDDING = {
     "positional_embedding.pe": UNUSED,
     "positional_embedding.extract{n}": "positional_embedding.extract.{n-1}",
@@ -61,7 +61,7 @@ KEYS: dict[type[MaskModelConfig], dict[str, str]] = {
         "dec{n}_transformer.attn2.out_proj": "levels.{n-1}.decoder_transformer.attn2.o_proj",
         "dec{n}_transformer.norm1.norm": "levels.{n-1}.decoder_transformer.norm1",
         "dec{n}_transformer.norm2.norm": "levels.{n-1}.decoder_transformer.norm2",
-        # The original's decoder calls its first norm twice and its third never.
+        # The decoder of the research code uses its first norm twice and its third never.
         "dec{n}_transformer.norm3.norm": UNUSED,
         "dec{n}_transformer.conv1": "levels.{n-1}.decoder_transformer.feed_forward.0",
         "dec{n}_transformer.conv2": "levels.{n-1}.decoder_transformer.feed_forward.2",
@@ -139,12 +139,12 @@ KEYS: dict[type[MaskModelConfig], dict[str, str]] = {
 
 
 def our_key(key: str, family: type[MaskModelConfig]) -> str | None:
-    """Our name of one of the original's keys: one below UNUSED where it is dropped, None where it is unknown."""
+    """Translates a key of the research code; the result is below UNUSED if it is dropped, None if it is unknown."""
     return _renamed(key, KEYS[family].items())
 
 
 def original_key(key: str, family: type[MaskModelConfig]) -> str | None:
-    """The original's name of one of our keys; None where it has none."""
+    """Translates a key to that of the research code; None if there is none."""
     return _renamed(key, ((ours, original) for original, ours in KEYS[family].items()))
 
 
@@ -164,7 +164,7 @@ def _pattern(row: str) -> re.Pattern[str]:
 
 
 class _Shapes(dict[str, tuple[int, ...]]):
-    """Shapes by key; a key that is asked for and is not there makes the file incomplete."""
+    """Shapes by key; a missing key raises ModelError."""
 
     def __missing__(self, key: str) -> tuple[int, ...]:
         raise ModelError(f"not a complete checkpoint of the original research code: key {key!r} is missing")
@@ -174,7 +174,7 @@ class _Shapes(dict[str, tuple[int, ...]]):
 
 
 def _heads(features: int, rotary: int) -> int:
-    """Heads from the rotary buffer: it holds half of a head's features; heads are a divisor of all features."""
+    """Infers the number of heads from the rotary buffer, whose size is half of a head's features."""
     for heads in range(1, features + 1):
         if features % heads == 0 and features // heads // 2 == rotary:
             return heads
@@ -182,7 +182,7 @@ def _heads(features: int, rotary: int) -> int:
 
 
 def _common(features: int, in_channels: int, rotary: int) -> dict[str, Any]:
-    """What all families have: the original's hop is half its window, and it names no sample rate."""
+    """The configuration common to all families. The research code has a hop of half the window and no sample rate."""
     return {
         "signal": SignalConfig(n_fft=2 * features, hop_length=features, channels=in_channels),
         "heads": _heads(features, rotary),
@@ -190,7 +190,7 @@ def _common(features: int, in_channels: int, rotary: int) -> dict[str, Any]:
 
 
 def _out_channels(shapes: _Shapes, layer: str) -> int:
-    """Of a convolution, or of a linear layer along frequency that may change the number of channels."""
+    """Output channels of a convolution, or of a linear layer that may change the number of channels."""
     for weight in ("weight", "weight_dw", "weight_pw"):
         if f"{layer}.{weight}" in shapes:
             return shapes[f"{layer}.{weight}"][0]
@@ -241,7 +241,7 @@ def _asym_unet_mct_config(shapes: _Shapes) -> AsymUNetMCTConfig:
     )
 
 
-# The first key that is present names the family.
+# The first of these keys that is present determines the family.
 _FAMILIES: tuple[tuple[str, Callable[[_Shapes], MaskModelConfig]], ...] = (
     ("enc1_transformer.glu.0.weight_pw", _asym_unet_mct_config),
     ("transformer.0.norm1.weight", _v3_config),
@@ -251,16 +251,16 @@ _FAMILIES: tuple[tuple[str, Callable[[_Shapes], MaskModelConfig]], ...] = (
 
 
 def import_state_dict(mapping: Mapping[str, Any]) -> MaskModel:
-    """Builds the model that a state dict of the original research code was saved from.
+    """Builds a model from a state dict of the original research code.
 
-    The family and every hyperparameter are read off the keys and shapes. Keys may carry the ``module.`` prefix of
+    The family and all hyperparameters are inferred from the keys and shapes. Keys may have the ``module.`` prefix of
     DistributedDataParallel.
 
     Returns:
         the model in eval mode, float32, on the CPU.
 
     Raises:
-        ModelError: the mapping is of no known family, or keys are missing, unexpected or of another shape.
+        ModelError: the family is unknown, or keys are missing, unexpected or of another shape.
     """
     tensors = _checked(mapping)
     shapes = _Shapes({key: tuple(value.shape) for key, value in tensors.items()})
@@ -300,10 +300,10 @@ def import_state_dict(mapping: Mapping[str, Any]) -> MaskModel:
 
 
 def _checked(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """The tensors of a state dict by their names without prefix.
+    """Checks a state dict and returns its tensors by name without prefix.
 
     Raises:
-        ModelError: keys are no names, values no plain tensors, or tensors take more memory than what they are views of.
+        ModelError: keys are not strings, values are not plain tensors, or tensors are larger than their storage.
     """
     if len(mapping) > MAX_KEYS:
         raise ModelError(f"not a state dict of a known family: it has {len(mapping)} keys")
@@ -318,32 +318,32 @@ def _checked(mapping: Mapping[Any, Any]) -> dict[str, Tensor]:
             raise ModelError(f"not a state dict: key {key!r:.80} is no plain floating-point tensor")
         tensors[key.removeprefix("module.")] = value
     stored = {value.untyped_storage().data_ptr(): value.untyped_storage().nbytes() for value in tensors.values()}
-    # Weights may be tied, but not repeat a few numbers into more than there is memory.
+    # Weights may be tied, but must not expand a small storage to more memory than there is.
     if sum(value.nbytes for value in tensors.values()) > 2 * sum(stored.values()):
         raise ModelError("not a state dict: its tensors are larger than what it stores")
     return tensors
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> MaskModel:
-    """A model from a pickled state dict of the original research code, read without running its pickle code.
+    """Loads a pickled state dict of the original research code without running code of the pickle.
 
     Raises:
-        ModelError: the file is no such checkpoint.
+        ModelError: the file is not such a checkpoint.
     """
     path = Path(path)
     try:
         archive = zipfile.is_zipfile(path)
         if archive:
             _check_archive(path)
-        # Mapped, so that shapes are known before weights are read; the format before PyTorch 1.6 cannot be.
+        # Memory-mapped, so that shapes are checked before weights are read; not possible for files before PyTorch 1.6.
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated types and protocols, which the user cannot change
+            warnings.simplefilter("ignore")  # about deprecated types and protocols
             mapping = torch.load(os.fspath(path), map_location="cpu", weights_only=True, mmap=archive)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror or error}") from error
     except ModelError:
         raise
-    except Exception as error:  # torch.load names no common base for what broken pickles raise
+    except Exception as error:  # the errors of torch.load have no common base class
         raise ModelError(f"{path}: not a checkpoint that can be read safely (torch.load with weights_only)") from error
     if not isinstance(mapping, dict):
         raise ModelError(f"{path}: holds a {type(mapping).__name__}, not a state dict")
@@ -354,10 +354,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> MaskModel:
 
 
 def _check_archive(path: Path) -> None:
-    """Checks that a zip archive holds no more than its size, as PyTorch compresses nothing.
+    """Checks that a zip archive is not compressed, since PyTorch does not compress checkpoints.
 
     Raises:
-        ModelError: it holds more.
+        ModelError: the archive is compressed.
     """
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())

@@ -1,4 +1,4 @@
-"""The command: parses, calls the API, prints. One module a command; what they need is imported when they run."""
+"""The command-line interface, one module per command. Dependencies are imported when a command runs."""
 
 import io
 import signal
@@ -18,7 +18,7 @@ _python_format = warnings.formatwarning
 
 app = typer.Typer(
     cls=Group,
-    help="Take the voice out of a song, or the song away from the voice.",
+    help="Separate songs into vocals and instrumental, and train models for it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -40,15 +40,15 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    # A training that is to end writes a checkpoint first: Lightning sees to that.
+    # Lightning handles signals during training, so that a checkpoint is written.
     if context.invoked_subcommand != "train" and threading.current_thread() is threading.main_thread():
         for name in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
-            if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:  # not so under nohup
+            if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:  # signals are ignored under nohup
                 signal.signal(signal.Signals[name], _stop)
 
 
 def _stop(number: int, _frame: object) -> None:
-    """Ends the program like Ctrl-C: what is half-written is removed."""
+    """Exits like Ctrl-C, which removes unfinished files."""
     sys.exit(128 + number)
 
 
@@ -68,7 +68,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """Our own warnings in one line, those of others as Python shows them."""
+    """Formats warnings of this package in one line, and others as Python does."""
     if issubclass(category, FrameTransformerWarning):
         return f"warning: {message}\n"
     return _python_format(message, category, filename, lineno, line)
@@ -77,7 +77,7 @@ def _format_warning(
 def main() -> None:
     """Runs the command; errors meant for the user are one line and exit code 1, or 2 for wrong usage; Ctrl-C is 130."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names that are not UTF-8 come out as the bytes that they are.
+        # File names that are not UTF-8 are printed as their original bytes.
         sys.stdout.reconfigure(errors="surrogateescape")
     warnings.formatwarning = _format_warning
     try:

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Options and output shared by several commands."""
 
 import json
 import logging
@@ -21,25 +21,25 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log what is done
 
 
 def log(verbose: bool) -> None:
-    """Sends the package's messages to standard error, where that is asked for."""
+    """Sends log messages of the package to standard error if ``verbose`` is set."""
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 
 
 def warn(text: str) -> None:
-    """One line on standard error, whatever control characters and bytes the names in it hold."""
+    """Prints one line on standard error, with control characters and invalid bytes escaped."""
     kinds = ("Cc", "Cs", "Zl", "Zp")
     typer.echo("".join(repr(c)[1:-1] if unicodedata.category(c) in kinds else c for c in text), err=True)
 
 
 def echo_json(value: Any, file: IO[str] | None = None) -> None:
-    """JSON in one line on standard output, or to a file; bytes of names that are not UTF-8 are escaped."""
+    """Prints JSON in one line on standard output or to a file; bytes that are not UTF-8 are escaped."""
     text = json.dumps(value, default=str, ensure_ascii=False, allow_nan=False)
     typer.echo(text.encode(errors="backslashreplace").decode(), file)
 
 
 def progress_bars(quiet: bool = False) -> "Progress":
-    """Bars with percent and time left, on standard error where that is a terminal; they leave nothing behind."""
+    """Transient progress bars with percent and time left, on standard error if it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -52,14 +52,14 @@ def progress_bars(quiet: bool = False) -> "Progress":
 
 @contextmanager
 def counted(quiet: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """One bar that is told (steps done, steps in all, what was done last, by name or path)."""
+    """A progress bar, updated by calls with (steps done, total steps, name or path of the last one)."""
     with progress_bars(quiet) as bars:
         bar = bars.add_task("", total=None)
         yield lambda done, total, name: bars.update(bar, completed=done, total=total, description=Path(name).name)
 
 
 class _WithFlags:
-    """Help that shows flags as flags; Typer gives them the type ``<bool>``, as if they took a value."""
+    """Help without a type for flags; Typer shows ``<bool>``, as if they took a value."""
 
     def get_params(self, ctx: Any) -> Any:
         params = super().get_params(ctx)  # type: ignore[misc]
@@ -70,8 +70,8 @@ class _WithFlags:
 
 
 class Command(_WithFlags, TyperCommand):
-    """A command whose help shows flags as flags."""
+    """A command whose help shows no type for flags."""
 
 
 class Group(_WithFlags, TyperGroup):
-    """A group of commands whose help shows flags as flags."""
+    """A group of commands whose help shows no type for flags."""

@@ -1,4 +1,4 @@
-"""Training: stages as LightningModules, their data and schedule; needs the extra ``train``."""
+"""Training: stages as LightningModules, data and schedule. Requires the extra ``train``."""
 
 from .adversarial import Adversarial
 from .datamodule import TrainingData

@@ -1,4 +1,4 @@
-"""The self-supervised stage: spans of frames and bands are hidden or spoilt, the network restores them."""
+"""Self-supervised pretraining: the network restores corrupted spans of frames and bands."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,11 @@ from .stage import Batch, Stage
 
 @dataclass(frozen=True)
 class Corruption:
-    """What is done to the magnitudes of a crop.
+    """Corruption of the magnitudes of a crop.
 
     Attributes:
-        time_share: share of the frames in spoilt spans. time_span: frames of a span.
-        band_share: share of the bins in spoilt bands. band_span: share of all bins in a band.
+        time_share: share of the frames in corrupted spans. time_span: frames of a span.
+        band_share: share of the bins in corrupted bands. band_span: share of all bins in a band.
         noise, swap: shares of the spans that get noise added, or another crop's magnitudes, instead of silence.
         noise_level: standard deviation of the noise, over the crop's largest magnitude.
     """
@@ -30,19 +30,20 @@ class Corruption:
 
 
 def corrupt(magnitudes: Tensor, config: Corruption) -> tuple[Tensor, Tensor]:
-    """Spoils spans of frames and bands, alike in all channels.
+    """Corrupts spans of frames and bands, alike in all channels.
 
-    Silence, another crop in its place, or noise: the first two are BERT's masks and random tokens (Devlin et al. 2018,
-    section 3.1), the last is the denoising of decoder pretraining (Asiedu et al. 2022).
+    A span is silenced, replaced by another crop, or covered with noise. The first two correspond to masks and random
+    tokens in BERT (Devlin et al. 2018, section 3.1), the last to the denoising of decoder pretraining (Asiedu et al.
+    2022).
 
     Returns:
-        the spoilt magnitudes (batch, channels, frequency, time), and where, as bool (batch, 1, frequency, time).
+        the corrupted magnitudes (batch, channels, frequency, time), and where, as bool (batch, 1, frequency, time).
     """
     batch, _, bins, frames = magnitudes.shape
     device = magnitudes.device
     time = _spans(batch, frames, config.time_share, min(config.time_span, frames), device)
     bands = _spans(batch, bins, config.band_share, max(1, round(config.band_span * bins)), device)
-    # Each span draws its kind where it begins, so that it is of one kind throughout.
+    # The kind of a span is drawn at its start, so that each span has one kind.
     kind = torch.maximum(time[:, None, None, :], bands[:, None, :, None])
     spoilt = kind >= 0
     noisy = magnitudes + config.noise_level * torch.randn_like(magnitudes).abs()
@@ -60,7 +61,7 @@ def _spans(batch: int, length: int, share: float, span: int, device: torch.devic
 
 
 class Pretraining(Stage):
-    """Learns music by restoring what was spoilt in it; the sigmoid of the logits is the magnitude itself here."""
+    """Learns to restore corrupted music. The sigmoid of the logits is the magnitude itself in this stage."""
 
     task = "pretrain"
 
@@ -73,14 +74,14 @@ class Pretraining(Stage):
     ):
         """
         Args:
-            corruption: what is spoilt.
-            intact_weight: weight of the L1 loss where nothing was spoilt, against 1 where something was.
+            corruption: settings of the corruption.
+            intact_weight: weight of the L1 loss outside corrupted spans, relative to 1 inside.
         """
         super().__init__(*args, **kwargs)
         self.corruption, self.intact_weight = corruption, intact_weight
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The mean error where the magnitudes were spoilt and where they were not, and their weighted sum."""
+        """The mean error inside and outside corrupted spans, and their weighted sum."""
         magnitudes = self.read(batch).magnitudes
         spoilt, where = corrupt(magnitudes, self.corruption)
         error = (self.estimate(spoilt) - magnitudes).abs().mean(dim=1, keepdim=True)
@@ -89,7 +90,7 @@ class Pretraining(Stage):
         return {"loss": restored + self.intact_weight * intact, "restored": restored, "intact": intact}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the loss on spoilt validation songs, spoilt alike every time."""
+        """Logs the loss on validation songs, which are corrupted in the same way every time."""
         torch.manual_seed(batch_idx)
         metrics = {f"validation/{name}": value for name, value in self.losses(batch).items()}
         self.log_dict(metrics, on_epoch=True, sync_dist=True, batch_size=len(batch["mixture"]))

@@ -1,4 +1,4 @@
-"""Crop lengths and batch sizes by step; the learning rate, the clock of a training and its end."""
+"""Schedules of crop length, batch size and learning rate, and the time budget of training."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ..errors import TrainingError
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with crops of one length.
+    """A phase of training with crops of one length.
 
     Attributes:
         until: optimizer step at which it ends; None in the last phase, which goes on to the end of training.

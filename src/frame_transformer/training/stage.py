@@ -1,4 +1,4 @@
-"""What all stages of training share: the network and the average of its weights, optimizer, schedule, checks."""
+"""Base class of the training stages: the network and its EMA, optimizer, schedule and checks."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -44,8 +44,8 @@ def adam_w(parameters: Iterable) -> Optimizer:
 class Stage(lightning.LightningModule):
     """Base of the stages: batches in, losses out.
 
-    The exponential moving average of the weights is a module beside the network, so that checkpoints, replicas and
-    shards treat it like any other; validation and the finished model use it. All random numbers of a step depend on
+    The exponential moving average (EMA) of the weights is a separate module, so that checkpoints, replicas and shards
+    include it like any other; validation and the finished model use it. All random numbers of a step depend on
     the crops of its batch alone: a resumed run draws what an uninterrupted one would have.
     """
 
@@ -66,7 +66,7 @@ class Stage(lightning.LightningModule):
             network: configuration of the model, of any family.
             initial_weights: a model file to start from, such as an earlier stage's; it must have the same network.
             optimizer: makes the optimizer; its learning rate is the peak, see :class:`Schedule`.
-            average_decay: of the moving average of the weights; less in the first steps, (1 + n) / (10 + n).
+            average_decay: decay of the EMA of the weights; at most (1 + n) / (10 + n) at step n.
             gain: range of a random factor of the normalized magnitudes: uniform where a song's largest magnitude is
                 made 1, since that of a crop is rarely the song's; log-uniform where levels are.
             gradient_checkpointing: compute the activations of each block again in the backward pass, to save memory.

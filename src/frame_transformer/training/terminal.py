@@ -1,4 +1,4 @@
-"""What a training says: lines of text, and one line of progress."""
+"""Terminal output of training: messages and one progress line."""
 
 import sys
 import time
@@ -16,13 +16,13 @@ from .schedule import Schedule
 
 @rank_zero_only
 def say(message: str) -> None:
-    """Prints a line to standard error, in the first process only; a line of progress gives way to it."""
+    """Prints a line to standard error in the first process only, in place of a progress line."""
     print("\r\x1b[K" * sys.stderr.isatty() + message, file=sys.stderr, flush=True)
 
 
 @rank_zero_only
 def show(message: str) -> None:
-    """Shows a line of progress: in a terminal in place of the last one."""
+    """Shows a progress line; in a terminal it replaces the last one."""
     terminal = sys.stderr.isatty()
     print("\r\x1b[K" * terminal + message, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
