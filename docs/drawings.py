@@ -20,7 +20,7 @@ FILLS = {
 
 @dataclass
 class Drawing:
-    """SVG of ``width`` × ``height`` pixels; `box` returns the box's centre and size for `arrow`."""
+    """SVG of ``width`` × ``height`` pixels; `box` returns the centre and size of the box for `arrow`."""
 
     width: int
     height: int
@@ -32,7 +32,7 @@ class Drawing:
             f'<rect x="{x - width / 2}" y="{y - height / 2}" width="{width}" height="{height}" rx="6" '
             f'fill="{FILLS[kind]}" stroke="#455a64"/>'
         )
-        self.text(x, y, text)
+        self.text(x, y, text, 12)
         return Box(x, y, width, height)
 
     def plus(self, x: float, y: float) -> "Box":
@@ -116,7 +116,7 @@ def residual_chain(name: str, title: str, first: str, groups: list[list[list[Ste
         for column, branch in zip(columns, group, strict=True):
             previous = above
             for place, (text, kind) in enumerate(branch):
-                box = drawing.box(column, above.y + (place + 1) * gap, text, kind, 186, 36 if "\n" in text else 30)
+                box = drawing.box(column, above.y + (place + 1) * gap, text, kind, 192, 36 if "\n" in text else 30)
                 if place == 0 and column != x:
                     drawing.arrow(start, (column, start[1]), box.top)
                 else:
