@@ -187,7 +187,7 @@ def network() -> None:
     drawing.text(
         480,
         772,
-        "a transformer's maps are appended to its level's: all go down, and across to the decoder",
+        "the maps of a transformer are appended to the channels of its level, for the next level and the decoder",
         12,
     )
     drawing.save("asym-unet-mct")

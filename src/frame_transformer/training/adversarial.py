@@ -1,4 +1,4 @@
-"""The adversarial stage: no frame of the instrumental may look as if it had ever held voice."""
+"""Adversarial training against a discriminator of frames that contained voice."""
 
 from typing import Any
 
@@ -14,18 +14,18 @@ from .supervised import Supervised
 
 
 class Adversarial(Supervised):
-    """A generator against a discriminator of frames.
+    """Adversarial training of the network (generator) against a discriminator of frames.
 
-    Which frames hold voice is known, because the mixtures were made here. The discriminator learns to tell frames that
-    still carry voice (generated frames in which there was some) from frames that never did (those of the true
-    instrumental, and generated frames without voice, so that it learns to hear voice rather than processing). The
-    generator must be accurate and make it believe of every frame that no voice was ever there. Conditional on the
+    It is known which frames contain voice, because mixtures are generated. The discriminator learns to distinguish
+    generated frames that contained voice from frames that never did: those of the true instrumental, and generated
+    frames without voice, so that it does not learn to detect processing instead. The generator must be accurate and
+    make the discriminator believe that no frame ever contained voice. Conditional on the
     mixture as pix2pix (Isola et al. 2017), whose weight of 100 for L1 is the default here; the losses are the
     non-saturating ones of Goodfellow et al. 2014.
 
-    Both learn at once, from one backward pass: the generator's loss sees the discriminator's weights, and the
-    discriminator's loss the generated frames, as constants. So accumulation, mixed precision, replicas and resuming
-    work as in the other stages.
+    Both are trained in one backward pass: the discriminator's weights are constant in the generator's loss, and the
+    generated frames are constant in the discriminator's loss. So accumulation, mixed precision, data parallelism and
+    resuming work as in the other stages.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Adversarial(Supervised):
         magnitudes = mixture.magnitudes
         mask = self.estimate(magnitudes)
         generated = mask * magnitudes
-        # Where voice and music are of opposite phase, the music is louder than the mixture. No mask of the separator
-        # reaches that: the discriminator would look for it alone, and teach the network to mask less.
+        # If voice and music have opposite phase, the music is louder than the mixture, which no mask can produce. The
+        # discriminator would rely on that alone and teach the network to mask less.
         true = (self.spectrogram(batch["instrumental"]).abs() * mixture.factor).minimum(magnitudes)
         supervised = self.mask_losses(mask, mixture, batch)
 

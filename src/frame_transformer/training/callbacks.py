@@ -1,4 +1,4 @@
-"""What happens beside the steps: accumulation by phase, separated excerpts, and validation on whole songs."""
+"""Callbacks: gradient accumulation by phase, separated excerpts, and validation on whole songs."""
 
 import json
 from pathlib import Path
@@ -42,15 +42,15 @@ def spectrogram_picture(stems: dict[str, Tensor], n_fft: int, hop_length: int) -
 
 
 class Accumulation(Callback):
-    """As many passes a step as the phase of the epoch says."""
+    """Sets gradient accumulation to that of the current phase."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        # Not at the start of the epoch, of which a run resumed in its middle sees nothing.
+        # Not at the start of the epoch, which a run that is resumed within an epoch does not reach.
         trainer.accumulate_grad_batches = trainer.datamodule.phase.accumulation
 
 
 class Excerpts(Callback):
-    """After each validation, one separated excerpt: files in ``excerpts/``, and in TensorBoard and Weights & Biases.
+    """Saves a separated excerpt after each validation: in ``excerpts/``, and in TensorBoard or Weights & Biases.
 
     The picture shows mixture, instrumental and vocals from top to bottom, low frequencies at the bottom of each.
     """
@@ -83,20 +83,20 @@ class Excerpts(Callback):
 
 
 class SongValidation(Callback):
-    """Separates whole songs with the averaged weights from time to time, and at the end of training.
+    """Evaluates the EMA of the weights on whole songs at regular intervals, and at the end of training.
 
     A measurement is one line of ``validation.jsonl`` in the folder of the run: step, minutes of training, mean loss
-    since the last one, and the utterance SDR (dB) of vocals and instrumental. Songs lie in sub-folders, ``song/vocals``
-    and ``song/instrumental``, which may form groups, ``group/song/vocals``; a group counts with the mean of its songs.
-    The averaged model is written to ``model.safetensors`` at the same time.
+    since the last one, and the utterance SDR (dB) of vocals and instrumental. Songs are folders with ``vocals`` and
+    ``instrumental``, optionally in groups (``group/song/vocals``); a group counts with the mean of its songs. The model
+    with the EMA of the weights is written to ``model.safetensors`` at the same time.
     """
 
     def __init__(self, folder: Path, every_minutes: float, schedule: Schedule):
         """
         Args:
-            folder: of the songs.
-            every_minutes: minutes of training from one measurement to the next.
-            schedule: whose clock stands still meanwhile.
+            folder: folder of the songs.
+            every_minutes: minutes of training between measurements.
+            schedule: its clock is paused during measurements.
 
         Raises:
             DataError: the folder holds no songs with stems.
@@ -114,7 +114,7 @@ class SongValidation(Callback):
         self._losses.append(outputs["shown"]["loss"])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        # Before a step rather than after one, so that the checkpoint of the last step is written already.
+        # Before a step rather than after it, when the checkpoint of the last step has been written.
         if self._losses and self.schedule.seconds >= self._due:
             self._due = self.schedule.seconds + 60 * self.every_minutes
             self.measure(trainer, pl_module)
@@ -124,7 +124,7 @@ class SongValidation(Callback):
             self.measure(trainer, pl_module)
 
     def measure(self, trainer: Trainer, stage: Any) -> None:
-        """Writes the averaged model and a line about it."""
+        """Writes the model and its scores."""
         self.schedule.pause()
         folder = Path(trainer.default_root_dir)
         stage.save(folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""Checkpoints that are there whole or not at all, stopping with one, and finding the one to go on from."""
+"""Checkpoints: atomic writing, saving when a run is stopped, and finding the one to resume from."""
 
 import os
 import re
@@ -19,10 +19,10 @@ NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and moves into place once all is on the disk.
+    """Writes a checkpoint to a temporary file beside its target and moves it into place.
 
-    Lightning's own writing collects a checkpoint in memory first, and passes through the system's temporary folder,
-    from where the move is no single operation if that is another file system.
+    Lightning itself collects a checkpoint in memory first and writes it to the system's temporary folder. Moving it
+    from there is not atomic on another file system.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -32,7 +32,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch's writer turns a full disk into a RuntimeError
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
             raise TrainingError(
                 f"{path}: cannot be written: {error}. Earlier checkpoints are intact: make room and continue with"
                 " --resume auto"
@@ -40,10 +40,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Saves right after a step, so that a resumed run goes on exactly there: every so many steps, at the end, and when
-    the run is told to stop (Ctrl-C, or SIGTERM from a scheduler). A second Ctrl-C stops at once.
+    """Saves checkpoints at regular steps, at the end, and on Ctrl-C or SIGTERM; a second Ctrl-C stops at once.
 
-    Lightning's own callback knows neither the end of training nor signals. The newest ``keep`` files stay.
+    Checkpoints are saved right after a step, so that a resumed run continues exactly there. The newest ``keep`` files
+    are kept. Lightning's own callback does not save at the end of training or on signals.
     """
 
     def __init__(self, folder: Path, every: int, keep: int = 2):
@@ -52,7 +52,7 @@ class Checkpoints(Checkpoint):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not earlier, because Lightning's own handler of SIGTERM, which stops without a checkpoint, comes after setup.
+        # Not earlier, because Lightning installs its own SIGTERM handler after setup, which saves no checkpoint.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._ask)
@@ -73,7 +73,7 @@ class Checkpoints(Checkpoint):
         step = trainer.global_step
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        # All processes must stop at the same step, whichever was told.
+        # All processes must stop at the same step, whichever got the signal.
         self.stop_asked = trainer.strategy.reduce_boolean_decision(self.stop_asked, all=False)
         trainer.should_stop = trainer.should_stop or self.stop_asked
         if step % self.every and step != trainer.max_steps and not trainer.should_stop:
@@ -85,7 +85,7 @@ class Checkpoints(Checkpoint):
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The finished checkpoints in a run's folder, the latest first."""
+    """The complete checkpoints in the folder of a run, the latest first."""
     found = [path for path in folder.glob("step-*.ckpt") if NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]), reverse=True)  # type: ignore[index]
 
@@ -93,7 +93,7 @@ def checkpoints(folder: Path) -> list[Path]:
 def to_resume(resume: str, folder: Path) -> Path | None:
     """The checkpoint that ``--resume`` means: "auto" is the latest in ``folder``, if any; "never" is none.
 
-    Raises TrainingError when the file named is not there, and when a run would begin over the checkpoints of another.
+    Raises TrainingError if the file is missing, or if a new run would overwrite the checkpoints of another.
     """
     latest = checkpoints(folder)[:1]
     if resume == "auto":

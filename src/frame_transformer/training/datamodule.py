@@ -1,4 +1,4 @@
-"""The data of a training: folders of songs in, augmented batches out, resumable at any step."""
+"""Training data: from folders of songs to augmented batches, resumable at any step."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, act
 
 
 class Batches(Sampler[list[int]]):
-    """The batches of one epoch; those before ``start`` were trained on before an interruption."""
+    """The batches of one epoch; those before ``start`` were used before an interruption."""
 
     def __init__(self, batches: Sequence[list[int]], start: int):
         self.batches, self.start = batches, start
@@ -47,15 +47,15 @@ class Batches(Sampler[list[int]]):
 
 
 class TrainingData(lightning.LightningDataModule):
-    """Crops of prepared songs in batches as the phases say, mixed and augmented on the device that trains.
+    """Crops of prepared songs in batches according to the phases, mixed and augmented on the training device.
 
     Batches are those of `VoxAug` ("mixture", "instrumental", "vocals", "songs"), or of `VoxAug.music` for pretraining
     ("mixture", "songs"), and the "seed" of each crop. The crops of an epoch do not depend on the number of processes or
-    workers. An epoch ends where its phase ends, so that all steps of an epoch are alike. Needs a Trainer with
+    workers. An epoch ends with its phase, so that all its batches have the same size. Needs a Trainer with
     ``use_distributed_sampler=False`` and ``reload_dataloaders_every_n_epochs=1``.
     """
 
-    trainer: Any  # there is one whenever the methods below run
+    trainer: Any  # set whenever the methods below run
 
     def __init__(
         self,
@@ -81,15 +81,15 @@ class TrainingData(lightning.LightningDataModule):
             prepared: folder of the decoded songs, filled from the folders below, and reused by later runs.
             instrumentals, vocals: folders of songs without voice, and of voices alone.
             songs: folders of songs with their stems. unlabelled: folders of any music, for pretraining.
-            index: what `frame-transformer data scan` wrote; leaves out songs that cannot be trained on, and keeps alike
-                songs in one split.
+            index: index written by `frame-transformer data scan`; unusable songs are left out, and near duplicates stay
+                in the same split.
             task, hop_length: what the crops are for, and samples from one frame to the next: those of the model.
             phases: lengths of crops and sizes of batches, in order.
             crops_per_epoch: training crops, of all processes, between two validations.
             validation_crops: crops of validation songs. validation_share: share of songs kept for validation.
             workers: processes that read crops, for each training process.
-            seed: of the crops, and of the split into training and validation.
-            crops: what is drawn. voxaug: how it is augmented and mixed.
+            seed: seed of the crops and of the split into training and validation.
+            crops: how crops are drawn. voxaug: how they are augmented and mixed.
         """
         super().__init__()
         check_phases(phases)
@@ -109,7 +109,7 @@ class TrainingData(lightning.LightningDataModule):
         self._resumed = False  # whether that is from a checkpoint
 
     def prepare_data(self) -> None:
-        """Decodes the songs of the folders that are new or changed, and says how many had to be skipped."""
+        """Decodes new and changed songs of the folders, and reports how many were skipped."""
         if not any(self.folders.values()):
             return
         index = read_index(self.index) if self.index else Index()
@@ -120,12 +120,12 @@ class TrainingData(lightning.LightningDataModule):
             say(f"songs skipped: {len(skipped)}, the first: {name}: {reason}")
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the prepared songs and splits them. Raises DataError when there are none."""
+        """Reads the prepared songs and splits them. Raises DataError if there are none."""
         songs = read_prepared(self.prepared)
         splits = {song.folder: split_of(song.group, self.validation_share, self.seed) for song in songs}
         self.training_songs = [song for song in songs if splits[song.folder] == "train"]
         self.validation_songs = [song for song in songs if splits[song.folder] == "validation"]
-        # Always the same crops, also in phases of shorter ones.
+        # The same crops in all phases.
         self.validation = VoxAug(self.phases[-1].samples(self.hop_length), without_effects(self.voxaug))
         self.validation_dataset = self._validation_dataset()
 
@@ -149,7 +149,7 @@ class TrainingData(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader | list:
-        """The same crops every time, not augmented; no loader where the validation songs are not enough."""
+        """The same crops every time, without augmentation; no loader if there are too few validation songs."""
         if self.validation_dataset is None:
             return []
         numbers = range(self.trainer.global_rank, self.validation_crops, self.trainer.world_size)

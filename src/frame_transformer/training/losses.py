@@ -44,9 +44,9 @@ def energy(spectrum: Tensor) -> Tensor:
 def error_ratio(masked: Tensor, instrumental: Tensor, mixture: Tensor) -> Tensor:
     """log10 of the energy of the error over that of the mixture: −0.1 × a signal-to-distortion ratio in dB.
 
-    Both stems have the same error, so one ratio serves both. A distance of magnitudes alone (L1) makes an unsure
-    network leave quiet voices in the instrumental altogether; squared errors make it answer with the expected mask.
-    Below −30 dB nothing more is won, or crops without voice would outweigh the others.
+    Both stems have the same error, so one ratio is enough. With an L1 distance of magnitudes alone, an uncertain
+    network leaves quiet voices in the instrumental; with squared errors it estimates the expected mask. The ratio is
+    limited to −30 dB, because crops without voice would outweigh the others.
 
     Complex spectra (batch, channels, frequency, time); the mean over the batch.
     """

@@ -26,12 +26,12 @@ from .terminal import ProgressLine, say
 
 CONFIGS = Path(__file__).parent / "configs"
 BASE = CONFIGS / "base.yaml"
-# How the backends of torch.distributed say that another process is gone.
+# Messages of the backends of torch.distributed after another process has ended.
 LOST_PEER = re.compile(r"Connection (closed|reset|refused)|gloo|NCCL|heartbeat", re.IGNORECASE)
 
 
 def list_configs() -> list[str]:
-    """The names that ``--config`` knows."""
+    """The names of the included configurations."""
     return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path != BASE)
 
 
@@ -131,7 +131,7 @@ def parse(arguments: list[str]) -> TrainCLI:
 
 
 def quieten() -> None:
-    """Keeps what Lightning, and what it calls, says about itself from the terminal; errors still come."""
+    """Silences messages and warnings of Lightning, except errors."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("lightning", "jsonargparse", "torch"):
@@ -139,7 +139,7 @@ def quieten() -> None:
 
 
 def readable(message: str) -> str:
-    """One line out of jsonargparse's message: the option by its full name, and what is wrong with it."""
+    """Reduces an error message of jsonargparse to one line: the full name of the option, and the problem."""
     option = ".".join(re.findall(r'[Kk]ey "([\w.]+)"', message))
     noise = (
         r"Parser key|Does not validate|Subtypes:|Errors:|Given value|Problem with given|Expected a path but"

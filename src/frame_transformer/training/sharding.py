@@ -10,7 +10,7 @@ from ..models import MaskModel
 class FullyShardedStrategy(ModelParallelStrategy):
     """``--trainer.strategy fsdp2``: weights, gradients and optimizer state split over all processes (PyTorch FSDP2).
 
-    Lightning's ``fsdp`` flattens weights together, so that an average of them cannot be kept beside them. Checkpoints
+    Lightning's ``fsdp`` flattens weights, which does not allow an EMA of them. Checkpoints
     are single files, as in other runs.
     """
 
