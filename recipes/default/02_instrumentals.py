@@ -10,7 +10,6 @@ file says and, where 02_voice_scan.py was run, DATA/voice_scan.json:
     validation/instrumentals/<package>/<track>.flac tracks without voice that are kept out of training
 """
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from common import (
     debian_package,
     decode,
     headroom,
+    measured_voice,
     minutes,
     parser,
     seed_of,
@@ -72,21 +72,12 @@ def place(package: str, track: str, loudest_voice_db: float | None) -> Path:
     return Path("validation/instrumentals" if validation else "instrumentals", package, name)
 
 
-def known_voice(output: Path) -> dict[str, float]:
-    """The 90th percentile (dB) of voice of every track measured so far, by the end of its path."""
-    known: dict[str, float] = {}
-    for path in (VOICE_SCAN, output / VOICE_SCAN.name):
-        if path.exists():
-            known |= {name: track["p90_db"] for name, track in json.loads(path.read_text())["tracks"].items()}
-    return known
-
-
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--debs", type=Path, metavar="DIR", help="keep downloads here (default: OUTPUT/debs)")
     options = arguments.parse_args()
     debs = (options.debs or options.output / "debs").resolve()
-    known = known_voice(options.output)
+    known = measured_voice(VOICE_SCAN, options.output / VOICE_SCAN.name)
     for package in [QUICK_PACKAGE] if options.quick else PACKAGES:
         folder = music_folder(package, debs)
         tracks = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)

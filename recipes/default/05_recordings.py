@@ -26,7 +26,18 @@ from pathlib import Path
 
 import av
 import numpy as np
-from common import SAMPLE_RATE, audio_files, debian_package, decode, headroom, minutes, parser, seed_of, write
+from common import (
+    SAMPLE_RATE,
+    audio_files,
+    debian_package,
+    decode,
+    headroom,
+    measured_voice,
+    minutes,
+    parser,
+    seed_of,
+    write,
+)
 from production import finish, produce_voice, set_loudness
 
 HERE = Path(__file__).parent
@@ -197,22 +208,13 @@ def fetch_music(row: dict[str, str], repositories: Path, output: Path, known: di
     partial.rename(target)
 
 
-def known_voice(output: Path) -> dict[str, float]:
-    """The 90th percentile (dB) of voice of every track that 02_voice_scan.py measured."""
-    import json
-
-    path = output / "voice_scan.json"
-    tracks = json.loads(path.read_text())["tracks"] if path.exists() else {}
-    return {name: track["p90_db"] for name, track in tracks.items()}
-
-
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--repositories", type=Path, metavar="DIR", help="git directories (OUTPUT/repositories)")
     arguments.add_argument("--singer", action="append", help="only this one; may be given again")
     options = arguments.parse_args()
     repositories = options.repositories or options.output / "repositories"
-    known = known_voice(options.output)
+    known = measured_voice(options.output / "voice_scan.json")
     for row in rows("voices.tsv"):
         if options.singer is None or row["singer"] in options.singer:
             prepare_singer(row, repositories, options.output, options.quick)

@@ -1,6 +1,7 @@
 """Helpers shared by the steps of this recipe: decoding, atomic writing, splitting into songs, a command line."""
 
 import argparse
+import json
 import os
 import subprocess
 import zlib
@@ -76,6 +77,15 @@ def audio_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("."):
             yield path
+
+
+def measured_voice(*reports: Path) -> dict[str, float]:
+    """The 90th percentile (dB) of voice of every track, from those reports of 02_voice_scan.py that exist."""
+    tracks: dict[str, dict[str, float]] = {}
+    for report in reports:
+        if report.exists():
+            tracks |= json.loads(report.read_text())["tracks"]
+    return {name: track["p90_db"] for name, track in tracks.items()}
 
 
 def minutes(folder: Path, name: str = "*.flac") -> float:
