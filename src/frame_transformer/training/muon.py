@@ -36,13 +36,21 @@ class Muon(Optimizer):
 
 
 def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
-    """Five steps of the quintic Newton-Schulz iteration that the paper of Muon tunes: singular values go near 1."""
+    """Five steps of the quintic Newton-Schulz iteration that the paper of Muon tunes: singular values go near 1.
+
+    Each step multiplies ``x`` by a polynomial of its Gram matrix, so the iteration runs on that small matrix, and ``x``
+    is multiplied once by the product of all polynomials.
+    """
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
+    gram = x @ x.T
+    product = identity = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     for _ in range(steps):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+        factor = 3.4445 * identity - 4.775 * gram + 2.0315 * gram @ gram
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.T if tall else x
 
 
