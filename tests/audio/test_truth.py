@@ -144,7 +144,7 @@ def test_the_end_of_an_ogg_file_is_missed():
     path = CASES / "tr_t.opus"
     samples, warnings = read(path)
     assert abs(samples.shape[1] / 48_000 - 9) < 0.02
-    assert warnings == [f"{path}: truncated, an end is missing after 9.0 s"]
+    assert warnings == [f"{path}: truncated, the end is missing after 9.0 s"]
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3", "a.ogg", "a.mka"])
@@ -159,6 +159,22 @@ def test_the_truncated_are_said_to_be_and_the_whole_are_not(song, tmp_path, nois
     assert 0.75 < samples.shape[1] / 300_000 < 1.2  # Ogg is at 48 kHz
     assert len(warnings) == 1
     assert "truncated" in warnings[0]
+
+
+CODECS = {"a.mp2": ("mp2", "mp2"), "a.ac3": ("ac3", "ac3"), "a.eac3": ("eac3", "eac3"), "a.ts": ("mp2", "mpegts")}
+
+
+@pytest.mark.parametrize("name", [*CODECS, "a.caf"])
+def test_formats_that_declare_no_length_are_cut_within_a_packet(tmp_path, noise, name):
+    codec, container = CODECS.get(name, ("pcm_s16be", "caf"))
+    path = encode_with(tmp_path / name, codec, noise(2, 300_000), 44_100, "stereo", container)
+    whole, warnings = read(path)
+    assert warnings == []
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 9 // 10 + 1])
+    samples, warnings = read(path)
+    assert 0.85 < samples.shape[1] / whole.shape[1] < 0.95
+    assert warnings == [f"{path}: truncated, the end is missing after {samples.shape[1] / 44_100:.1f} s"]
 
 
 @pytest.mark.parametrize("damage", ["zeros", "cut"])

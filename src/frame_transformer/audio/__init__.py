@@ -1,7 +1,9 @@
 """Decoding, encoding, resampling and spectrograms; independent of the models."""
 
+from .channels import remix
 from .formats import FORMATS, audio_suffixes, find_codec, kept_bit_depth
-from .reader import AudioInfo, AudioReader, decode, probe, remix
+from .info import AudioInfo, probe
+from .reader import AudioReader, decode
 from .resampling import Resampler, resample, resampled_length
 from .stft import StreamingISTFT, StreamingSTFT
 from .writer import AudioWriter, VideoWriter, reported

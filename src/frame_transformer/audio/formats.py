@@ -1,4 +1,4 @@
-"""Supported file suffixes, containers, codecs, bit depths and channel layouts."""
+"""Supported file suffixes, containers, codecs and bit depths."""
 
 import io
 import mimetypes
@@ -8,8 +8,8 @@ from functools import cache
 import av
 
 from ..errors import OptionError
+from .channels import LAYOUTS
 
-LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 # FFmpeg recognises these by their content and lists no suffix for them.
 _UNNAMED_SUFFIXES = {".alac", ".dff", ".dsf", ".m4r", ".mpc", ".weba"}
 

@@ -19,8 +19,9 @@ from PIL import Image
 
 from ..errors import AudioError
 from ..files import whole
+from .channels import LAYOUTS
 from .covers import Cover, open_cover
-from .formats import FORMATS, LAYOUTS, find_codec
+from .formats import FORMATS, find_codec
 from .resampling import Resampler
 
 _REASONS = {
