@@ -39,7 +39,7 @@ def write(path: Path, *parts: np.ndarray) -> None:
             file.writeframes((np.clip(part, -1, 1).T * 32767).astype("<i2").tobytes())
 
 
-def ours(song: str, output: Path, model: str, threads: int, engine: str = "torch") -> None:
+def ours(song: str, output: Path, model: str, threads: int) -> None:
     """A model of this package, as the command runs it: read, separated and written block by block."""
     import contextlib
 
@@ -49,7 +49,7 @@ def ours(song: str, output: Path, model: str, threads: int, engine: str = "torch
     from frame_transformer.audio import AudioWriter
 
     torch.set_num_threads(threads)
-    separator = Separator(model, device="cpu", engine=engine)
+    separator = Separator(model, device="cpu")
     tell("ready", parameters=sum(parameter.numel() for parameter in separator.model.parameters()))
     done = 0
     with contextlib.ExitStack() as stack:
@@ -66,7 +66,7 @@ def ours(song: str, output: Path, model: str, threads: int, engine: str = "torch
 
 def onnx(song: str, output: Path, model: str, threads: int) -> None:
     """The same through ONNX Runtime."""
-    ours(song, output, model, threads, engine="onnx")
+    ours(song, output, model, threads)
 
 
 def spleeter(song: str, output: Path, model: str, threads: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from frame_transformer.audio import AudioReader
-from frame_transformer.checkpoints import OnnxModel, export_model, save_model
+from frame_transformer.checkpoints import OnnxModel, export_model, save_model, weights_digest
 from frame_transformer.checkpoints import onnx as onnx_files
 from frame_transformer.errors import ModelError, OptionError
 from frame_transformer.models import (
@@ -56,14 +56,17 @@ def test_any_number_of_frames_and_examples(model, exported):
             torch.testing.assert_close(onnx_model(x), model(x), rtol=1e-4, atol=1e-4)
 
 
-def test_both_engines_separate_alike(model, exported, noise):
+def test_an_exported_model_separates_like_its_source(model, exported, noise):
     song = noise(2, 10_000)
     expected = Separator(model, device="cpu").separate(song).vocals
-    np.testing.assert_allclose(Separator(exported, engine="onnx").separate(song).vocals, expected, atol=1e-5)
-    with pytest.raises(OptionError, match=r"needs an \.onnx file"):
-        Separator(model, engine="onnx")
-    with pytest.raises(OptionError, match="needs engine onnx"):
-        Separator(exported)
+    np.testing.assert_allclose(Separator(exported).separate(song).vocals, expected, atol=1e-5)
+    np.testing.assert_allclose(Separator([exported, model]).separate(song).vocals, expected, atol=1e-5)
+    with pytest.raises(OptionError, match="runs on the CPU in float32"):
+        Separator(exported, dtype="bfloat16")
+
+
+def test_a_loaded_onnx_model_is_known_by_its_file(exported):
+    assert weights_digest(OnnxModel(exported)) == weights_digest(exported)
 
 
 @pytest.mark.parametrize("normalization", ["song_peak", "window_level"])
@@ -79,7 +82,7 @@ def test_the_page_separates_as_the_package_does(exported, song, tmp_path, monkey
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
     exec(code, scope)
     np.testing.assert_array_equal(scope["song"], np.concatenate(list(AudioReader(path)), axis=1))
-    expected = Separator(exported, engine="onnx", overlap=0).separate(path)
+    expected = Separator(exported, overlap=0).separate(path)
     np.testing.assert_allclose(scope["vocals"], expected.vocals, atol=1e-5)
     np.testing.assert_allclose(scope["instrumental"], expected.instrumental, atol=1e-5)
 

@@ -65,6 +65,8 @@ def weights_digest(model: str | os.PathLike[str] | nn.Module) -> str:
 
     Models that are not downloaded yet are known by their names.
     """
+    if isinstance(model, OnnxModel):
+        model = model.path
     if isinstance(model, nn.Module):
         content = hashlib.sha256()
         for name, tensor in model.state_dict().items():

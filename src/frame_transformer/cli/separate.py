@@ -53,7 +53,6 @@ def separate(
     ] = "{model}/{folder}/{track}/{stem}.{ext}",
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what the network computes in.")] = "float32",
-    engine: Annotated[str, typer.Option(help="torch, or onnx for files that export wrote.")] = "torch",
     window: Annotated[int | None, typer.Option(help="Frames kept of each pass of the network.")] = None,
     context: Annotated[int | None, typer.Option(help="Frames of context on each side.")] = None,
     overlap: Annotated[float, typer.Option(help="Share of a window blended with the next, 0 to 0.5.")] = 0.0625,
@@ -125,7 +124,6 @@ def separate(
         smoothing=smoothing,
         ensemble=ensemble,  # type: ignore[arg-type]
         weights=_numbers(weights),
-        engine=engine,  # type: ignore[arg-type]
         stream=stream,
         fill_gaps=fill_gaps,
     )

@@ -16,7 +16,6 @@ from ..models import MaskModel
 from .naming import check_template, fill_template
 
 Model = str | os.PathLike[str] | MaskModel
-Engine = Literal["torch", "onnx"]
 Ensemble = Literal["mean", "median", "min", "max"]
 Clip = Literal["rescale", "clamp", "none"]
 
@@ -35,7 +34,8 @@ class SeparationOptions:
     """How songs are separated. :class:`Separator` checks what depends on the models or the machine.
 
     Attributes:
-        models: names, paths or loaded models; several form an ensemble. A single one may be given without a tuple.
+        models: names, paths or loaded models; several form an ensemble. A single one may be given without a tuple. An
+            ONNX model runs on the CPU in float32.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
         dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what the network computes in, where autocast allows it.
             Masks and spectrograms are always float32.
@@ -47,7 +47,6 @@ class SeparationOptions:
         smoothing: vocals below this share of the magnitude for longer than 1.5 s are removed as residue. 0 keeps
             everything; 0.05 is a cautious start.
         ensemble: how several models are combined, see :class:`ModelEnsemble`. weights: their weights in a mean.
-        engine: ``"torch"``, or ``"onnx"``: ONNX Runtime on the CPU, for files that :func:`export_model` wrote.
         stream: number (from 0) of the audio stream of files with several; None for the default one.
         fill_gaps: insert silence at gaps in the time stamps, and before audio that starts after the video; False leaves
             such gaps out.
@@ -67,7 +66,6 @@ class SeparationOptions:
     smoothing: float = 0.0
     ensemble: Ensemble = "mean"
     weights: tuple[float, ...] | None = None
-    engine: Engine = "torch"
     stream: int | None = None
     fill_gaps: bool = True
 
@@ -79,9 +77,6 @@ class SeparationOptions:
             raise OptionError("no model given")
         _choose("dtype", self.dtype, tuple(DTYPES))
         _choose("ensemble", self.ensemble, get_args(Ensemble))
-        _choose("engine", self.engine, get_args(Engine))
-        if self.engine == "onnx" and (self.device not in ("auto", "cpu") or self.dtype != "float32"):
-            raise OptionError("engine onnx computes on the CPU in float32: use device cpu and dtype float32")
         if (self.window is not None and self.window < 1) or (self.context is not None and self.context < 0):
             raise OptionError("window must be at least 1, context at least 0")
         if not 0 <= self.overlap <= 0.5 or not 0 <= self.smoothing < 1:

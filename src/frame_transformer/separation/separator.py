@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..checkpoints import OnnxModel, load_model
@@ -64,11 +65,15 @@ class Separator:
             options["models"] = model
         self.options = model if isinstance(model, SeparationOptions) else SeparationOptions(**options)
         check_process()
-        device = resolve_device("cpu" if self.options.engine == "onnx" else self.options.device)
+        device = resolve_device(self.options.device)
         dtype = resolve_dtype(self.options.dtype, device)
+        models = [_load(model, download) for model in self.options.models]
+        if any(isinstance(module, OnnxModel) for model in models for module in model.modules()):
+            if self.options.device not in ("auto", "cpu") or dtype != torch.float32:
+                raise OptionError("an ONNX model runs on the CPU in float32: use device cpu and dtype float32")
+            device = torch.device("cpu")
         if device.type == "cpu":
             keep_freed_memory()
-        models = [_load(model, self.options, download) for model in self.options.models]
         if len(models) == 1 and isinstance(models[0], ModelEnsemble):
             self.model = models[0]
         else:
@@ -115,19 +120,10 @@ class Separator:
         return StemStream(self, source, sample_rate, progress)
 
 
-def _load(model: Model, options: SeparationOptions, download: Download | None) -> MaskModel:
+def _load(model: Model, download: Download | None) -> MaskModel:
     if isinstance(model, nn.Module):
-        label, loaded = type(model).__name__, model
-    else:
-        label = str(model)
-        loaded = load_model(model, None if download is None else functools.partial(download, label))
-    if isinstance(loaded, OnnxModel) != (options.engine == "onnx"):
-        raise OptionError(
-            f"{label}: engine onnx needs an .onnx file, written by frame-transformer export"
-            if options.engine == "onnx"
-            else f"{label}: an ONNX model needs engine onnx"
-        )
-    return loaded
+        return model
+    return load_model(model, None if download is None else functools.partial(download, str(model)))
 
 
 def separate(source: AudioSource, sample_rate: int | None = None, **options: Any) -> Separation:
