@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from frame_transformer.data import DataError, discover, scan
 
@@ -17,8 +18,9 @@ def ready(step=0, epoch=0, rank=0, ranks=1, **options) -> TrainingData:
     """Set up, with a Trainer that is at that step."""
     options = {"phases": [PHASE], "workers": 0, "crops_per_epoch": 10, "validation_crops": 4} | options
     data = TrainingData(**options)
+    cpu = SimpleNamespace(root_device=torch.device("cpu"))
     data.trainer = SimpleNamespace(
-        global_step=step, current_epoch=epoch, global_rank=rank, world_size=ranks, training=True
+        global_step=step, current_epoch=epoch, global_rank=rank, world_size=ranks, training=True, strategy=cpu
     )
     data.prepare_data()
     data.setup()

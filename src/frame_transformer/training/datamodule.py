@@ -1,12 +1,13 @@
 """Training data: from folders of songs to augmented batches, resumable at any step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ..data import (
     CropConfig,
@@ -30,6 +31,7 @@ from .schedule import Phase, check_phases, phase_at
 from .terminal import counted, say
 
 Folders = list[Path] | Path
+Mix = Callable[[dict[str, Any]], dict[str, Any]]
 VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, active_share=1.0, backing=0.0)
 
 
@@ -48,6 +50,8 @@ class Batches(Sampler[list[int]]):
 
 class TrainingData(lightning.LightningDataModule):
     """Crops of prepared songs in batches according to the phases, mixed and augmented on the training device.
+
+    Where that is the CPU, the workers mix, beside the training step.
 
     Batches are those of `VoxAug` ("mixture", "instrumental", "vocals", "songs"), or of `VoxAug.music` for pretraining
     ("mixture", "songs"), and the "seed" of each crop. The crops of an epoch do not depend on the number of processes or
@@ -146,6 +150,7 @@ class TrainingData(lightning.LightningDataModule):
         return self._loader(
             self._dataset(self.training_songs, self.training.read_samples, self.crops),
             Batches(batches, (step - self._epoch_begin) * self.phase.accumulation),
+            self._mix(self.training),
         )
 
     def val_dataloader(self) -> DataLoader | list:
@@ -155,12 +160,19 @@ class TrainingData(lightning.LightningDataModule):
         numbers = range(self.trainer.global_rank, self.validation_crops, self.trainer.world_size)
         size = self.phases[-1].batch_size
         batches = [list(numbers[begin : begin + size]) for begin in range(0, len(numbers), size)]
-        return self._loader(self.validation_dataset, batches)
+        return self._loader(self.validation_dataset, batches, self._mix(self.validation))
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        voxaug = self.training if self.trainer.training else self.validation
-        mixed = voxaug.music(batch) if self.task == "pretrain" else voxaug(batch)
-        return mixed | {"seed": batch["seed"]}
+        if self._on_cpu:
+            return batch
+        return _mixed(batch, self._mix(self.training if self.trainer.training else self.validation))
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.trainer.strategy.root_device.type == "cpu"
+
+    def _mix(self, voxaug: VoxAug) -> Mix:
+        return voxaug.music if self.task == "pretrain" else voxaug
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch_begin": self._epoch_begin}
@@ -179,14 +191,23 @@ class TrainingData(lightning.LightningDataModule):
         kind = MusicDataset if self.task == "pretrain" else CropDataset
         return kind(songs, samples, crops, self.seed)
 
-    def _loader(self, dataset: Dataset, batches: Sampler | list[list[int]]) -> DataLoader:
+    def _loader(self, dataset: Dataset, batches: Sampler | list[list[int]], mix: Mix) -> DataLoader:
         return DataLoader(
             dataset,
             batch_sampler=batches,
+            collate_fn=partial(_collated, mix=mix) if self._on_cpu else None,
             num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if self.workers else None,
         )
+
+
+def _collated(crops: list[dict[str, Any]], mix: Mix) -> dict[str, Any]:
+    return _mixed(default_collate(crops), mix)
+
+
+def _mixed(batch: dict[str, Any], mix: Mix) -> dict[str, Any]:
+    return mix(batch) | {"seed": batch["seed"]}
 
 
 def _list(folders: Folders) -> list[Path]:
