@@ -3,10 +3,10 @@
     python recipes/default/03_singing.py --output DATA --minutes 60
 
 Needs Debian's ``espeak-ng`` and ``flite`` and the packages of requirements.txt. Some of the singers have the voices of
-real speakers, whose recordings are in a Debian package. Lines spoken by a free voice are kept in voice_bank/ as WORLD
-analyses; each take sings some of them on new melodies, with doubles and harmonies, and is
-processed as on a record. The singers share voices, but each has a body size (formants), a range and manners of its
-own. Writes
+real speakers, whose recordings are in a Debian package, others those of real singers: voice banks out of repositories
+that voices.tsv names. The lines of a voice are kept in voice_bank/ as WORLD analyses; each take sings some of them on
+new melodies, with doubles and harmonies, and is processed as on a record. The singers share voices, but each has a body
+size (formants), a range and manners of its own. Writes
 
     singing/<singer>/<take>.flac              for training: 44.1 kHz stereo, silent gaps included
     validation/singing/<singer>/<take>.flac   singers whose voices are in no training take; six minutes
@@ -22,11 +22,22 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from common import SAMPLE_RATE, audio_files, debian_package, minutes, parser, seed_of, write
+from common import (
+    SAMPLE_RATE,
+    Repository,
+    audio_files,
+    debian_package,
+    minutes,
+    parser,
+    repositories_option,
+    rows,
+    seed_of,
+    write,
+)
 from lyrics import ADLIBS, ENGLISH, FOREIGN, RAP, VOCALISE
 from production import place, produce_voice, set_loudness
 from singing import Composer, Note, Style, inhale, rap, sing, speak, syllables_of, transpose
-from voices import Line, Voice, recordings, spoken
+from voices import BANK_FILES, BANKS, Line, Voice, recordings, spoken, vowel_onsets
 
 
 def blend(**weights: float) -> Voice:
@@ -118,6 +129,34 @@ SINGERS += [
     }.items()
     for register, low, formants, rasp in registers
 ]
+SINGERS += [
+    # A bank's timbre stays natural within some seven semitones of its pitch.
+    Singer(name, Voice(bank, "bank"), BANKS[bank] - 7, BANKS[bank] + 8, formants, breath, tilt, rasp)
+    for name, bank, formants, breath, tilt, rasp in (
+        ("alys-mezzo", "alys/C4", 1.0, 0.1, 0.0, 0.0),
+        ("scottpoid-tenor", "scottpoid/A3", 1.0, 0.1, 0.0, 0.0),
+        ("ibuki-baritone", "ibuki/C3", 1.0, 0.1, 0.0, 0.0),
+        ("yuki-mezzo", "yuki", 1.0, 0.1, 0.0, 0.0),
+        ("kumi-soprano", "kumi-registers/_Core_D5", 1.0, 0.1, 0.0, 0.0),
+        ("dorodoro-alto", "dorodoro", 1.0, 0.1, 0.0, 0.0),
+        ("ibuki-high", "ibuki-registers/F4", 1.03, 0.1, 1.0, 0.2),
+        ("kumi-belt", "kumi-strong/_Strong_High", 1.0, 0.05, 1.0, 0.0),
+        ("scottpoid-rock", "scottpoid/C4", 1.05, 0.1, 2.0, 0.4),
+        ("alys-words", "alys-words/ALYS_DB_002_JPN_UTAU_COMPLETE", 0.97, 0.25, 0.0, 0.0),
+        ("erithacus-baritone", "erithacus", 1.0, 0.1, 0.0, 0.0),
+        ("kumi-alto", "kumi-registers/_Core_A3", 0.96, 0.15, 0.0, 0.0),
+        ("ibuki-bass", "ibuki-registers/A2", 0.96, 0.1, 0.0, 0.0),
+        ("alys-soprano", "alys/A4", 1.03, 0.1, -1.0, 0.0),
+        ("dorodoro-dark", "dorodoro", 0.93, 0.35, -1.0, 0.0),
+        ("yuki-bright", "yuki", 1.07, 0.2, 1.0, 0.0),
+        ("ibuki-tenor", "ibuki-registers/B3", 1.0, 0.15, 0.0, 0.0),
+        ("kumi-rock", "kumi-strong/_Strong_Low", 0.97, 0.1, 1.0, 0.35),
+        ("scottpoid-bass", "scottpoid/E3", 0.95, 0.2, 0.0, 0.0),
+        ("alys-breathy", "alys/E4", 0.96, 0.4, -1.0, 0.0),
+        ("kumi-mezzo", "kumi-registers/_Core", 1.04, 0.2, 0.0, 0.0),
+        ("erithacus-tenor", "erithacus", 1.07, 0.25, 1.0, 0.2),
+    )
+]
 VALIDATION_SINGERS = [
     Singer("nezumi-mezzo", NEZUMI, 55, 74),
     Singer("awb-baritone", AWB, 43, 63, tilt=1.0),
@@ -137,6 +176,8 @@ class Take:
         self.singer, self.bank, self.number = singer, bank, number
         self.rng = np.random.default_rng(seed_of("take", singer.name, number))
         self.manner = str(self.rng.choice(list(MANNERS), p=list(MANNERS.values())))
+        if singer.voice.engine == "bank" and self.manner in {"rap", "speech"}:
+            self.manner = "song"  # its syllables were sung
         self.tempo = float(self.rng.uniform(62, 92) if self.manner in {"ballad", "rap"} else self.rng.uniform(85, 160))
         self.style = singer.style(self.rng)
         self.composer = Composer(self.rng, self.tempo, singer.low, singer.high)
@@ -145,8 +186,8 @@ class Take:
 
     def line(self, texts: list[str], language: str = "en-us") -> Line:
         """A random line out of ``texts``. Every voice speaks its own choice of them, a growing one, so that the bank
-        is used well; a recorded one has its own lines, in its own language."""
-        if self.singer.voice.engine == "recorded":
+        is used well; a real one has its own lines, in its own language."""
+        if self.singer.voice.engine in {"recorded", "bank"}:
             for text in self.rng.permutation(recordings(self.singer.voice, self.bank)):
                 try:
                     return spoken(self.singer.voice, str(text), "", self.bank)
@@ -224,7 +265,7 @@ class Take:
                 end = self.sung(line, melody, at, "d" if rng.random() < 0.15 else "")
             sung += 1
             gap = self.gap()
-            if gap > 1.2 and rng.random() < 0.5:
+            if gap > 1.2 and rng.random() < 0.5 and self.singer.voice.engine != "bank":
                 self.adlib(end + 0.2)
             at = self.next_beat(end + gap)
 
@@ -299,6 +340,26 @@ def fetch_recordings(debs: Path, bank: Path) -> None:
         partial.rename(folder)
 
 
+def fetch_banks(repositories: Path, bank: Path) -> None:
+    """Real singers: files of their voice banks, as ``bank``/recordings/<singer>/<folder>/, with the oto.ini."""
+    table = {row["singer"]: row for row in rows("voices.tsv")}
+    for name in dict.fromkeys(singer.voice.name for singer in SINGERS if singer.voice.engine == "bank"):
+        target = bank / "recordings" / name
+        if target.exists():
+            continue
+        singer, _, folder = name.partition("/")
+        repository = Repository(table[singer]["source"], table[singer]["commit"], repositories)
+        objects = {Path(path).name: blob for path, blob in repository.files(f"{folder}/*".lstrip("/")).items()}
+        oto = repository.read(objects["oto.ini"])
+        sung = sorted(vowel_onsets(oto).keys() & objects.keys())
+        partial = target.with_name(f".{target.name}.part")
+        partial.mkdir(parents=True, exist_ok=True)
+        for file in np.random.default_rng(seed_of(name)).permutation(sung)[:BANK_FILES]:
+            (partial / file).write_bytes(repository.read(objects[file]))
+        (partial / "oto.ini").write_bytes(oto)
+        partial.rename(target)
+
+
 def fill(folder: Path, singers: list[Singer], enough: float, seconds: float, bank: Path) -> None:
     """Makes takes, one singer after the other, until the folder holds enough minutes."""
     for number, singer in ((number, singer) for number in count() for singer in singers):
@@ -316,8 +377,9 @@ def fill(folder: Path, singers: list[Singer], enough: float, seconds: float, ban
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--minutes", type=float, default=180, help="minutes of training takes (default: 180)")
+    arguments.add_argument("--minutes", type=float, default=260, help="minutes of training takes (default: 260)")
     arguments.add_argument("--seconds", type=float, default=60, help="length of a take (default: 60)")
+    repositories_option(arguments)
     options = arguments.parse_args()
     if options.seconds < SHORTEST_SECONDS:
         arguments.error(f"--seconds {options.seconds:g} is too short for a line; at least {SHORTEST_SECONDS:g}")
@@ -331,6 +393,7 @@ def main() -> None:
     bank = options.output / "voice_bank"
     if not options.quick:
         fetch_recordings(options.output / "debs", bank)
+        fetch_banks(options.repositories or options.output / "repositories", bank)
     enough = min(options.minutes / 10, VALIDATION_MINUTES)
     fill(options.output / "validation" / "singing", validation, enough, options.seconds, bank)
     fill(options.output / "singing", singers, options.minutes, options.seconds, bank)

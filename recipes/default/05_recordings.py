@@ -16,10 +16,7 @@ cloned below DATA/repositories (OWNER+NAME); a folder there that is a git direct
 Dry takes go through the studio of production.py, three of four of them. ``--singer`` prepares some singers alone.
 """
 
-import csv
-import fnmatch
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +25,7 @@ import av
 import numpy as np
 from common import (
     SAMPLE_RATE,
+    Repository,
     audio_files,
     debian_package,
     decode,
@@ -35,12 +33,13 @@ from common import (
     measured_voice,
     minutes,
     parser,
+    repositories_option,
+    rows,
     seed_of,
     write,
 )
 from production import finish, produce_voice, set_loudness
 
-HERE = Path(__file__).parent
 TAKE_SECONDS = 75
 BLOCK = SAMPLE_RATE // 20
 QUIET_DB = -42  # below the loudest twentieth of a second of a file: a pause
@@ -50,42 +49,6 @@ LOUDEST_VOICE_DB = {"no": -8.0, "unknown": -20.0}
 NEVER_SUNG = ("piano", "DS-10")  # styles in which whatever it hears is an instrument
 STYLES_PEOPLE_SING_TO = ("pop", "rock", "hip-hop", "lo-fi", "house", "disco", "funk", "blues", "folk", "metal", "punk")
 VALIDATION_SHARE = 5  # of the music in those styles, one song in so many is kept for validation
-
-
-def rows(name: str) -> list[dict[str, str]]:
-    with (HERE / name).open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
-
-
-class Repository:
-    """A clone of a public repository at one commit, cloned on first use."""
-
-    def __init__(self, source: str, commit: str, folder: Path):
-        self.commit, self.path = commit, folder / source.replace("/", "+")
-        if not self.path.exists():
-            url = f"https://github.com/{source}"
-            subprocess.run(["git", "clone", "--bare", "--quiet", url, str(self.path)], check=True)
-
-    def _git(self, *arguments: str) -> bytes:
-        return subprocess.run(["git", "-C", str(self.path), *arguments], check=True, capture_output=True).stdout
-
-    def files(self, pattern: str) -> dict[str, str]:
-        """Paths that match, with the object that holds each; a * crosses no folder."""
-        listing = self._git("ls-tree", "-r", "-z", self.commit).decode().split("\0")
-        found = {}
-        for line in filter(None, listing):
-            entry, path = line.split("\t", 1)
-            parts, wanted = path.split("/"), pattern.split("/")
-            if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
-                found[path] = entry.split()[2]
-        return found
-
-    def read(self, blob: str) -> bytes | None:
-        """The content of an object; None where a partial copy lacks it."""
-        try:
-            return self._git("cat-file", "blob", blob)
-        except subprocess.CalledProcessError:
-            return None
 
 
 def decode_bytes(content: bytes, suffix: str) -> np.ndarray:
@@ -210,13 +173,13 @@ def fetch_music(row: dict[str, str], repositories: Path, output: Path, known: di
 
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("--repositories", type=Path, metavar="DIR", help="git directories (OUTPUT/repositories)")
+    repositories_option(arguments)
     arguments.add_argument("--singer", action="append", help="only this one; may be given again")
     options = arguments.parse_args()
     repositories = options.repositories or options.output / "repositories"
     known = measured_voice(options.output / "voice_scan.json")
     for row in rows("voices.tsv"):
-        if options.singer is None or row["singer"] in options.singer:
+        if row["kind"] != "bank" and (options.singer is None or row["singer"] in options.singer):
             prepare_singer(row, repositories, options.output, options.quick)
     if options.singer is None:
         music = rows("music.tsv")

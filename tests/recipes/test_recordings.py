@@ -1,7 +1,6 @@
 """Step 5: singers and music out of a repository, and where music belongs."""
 
 import importlib
-import subprocess
 
 import numpy as np
 import pytest
@@ -18,23 +17,14 @@ def tone(seconds: float) -> np.ndarray:
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path, commit):
     folder = tmp_path / "repositories" / "someone+songs"
     (folder / "voice/deeper.wav").mkdir(parents=True)
     sung = np.concatenate([tone(4), np.zeros(5 * RATE), tone(4)])
     soundfile.write(folder / "voice/one.wav", sung, RATE)
     soundfile.write(folder / "voice/deeper.wav/two.wav", tone(30), RATE)
 
-    def git(*arguments: str) -> str:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
-        return subprocess.run(
-            ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    git("init", "--quiet")
-    git("add", ".")
-    git("commit", "--quiet", "-m", "songs")
-    return git("rev-parse", "HEAD")
+    return commit(folder)
 
 
 def test_a_singer_is_joined_to_takes_with_short_pauses(repository, tmp_path):

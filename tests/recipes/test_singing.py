@@ -1,9 +1,13 @@
+import fnmatch
+import importlib
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 pytest.importorskip("soundfile")
+import voices
+from common import decode, rows
 from singing import (
     SCALES,
     Composer,
@@ -18,7 +22,19 @@ from singing import (
     time_map,
     transpose,
 )
-from voices import FRAME_SECONDS, Line, Phoneme, Voice, analyse, kind_of, recordings, spoken, timed
+from voices import (
+    FRAME_SECONDS,
+    Line,
+    Phoneme,
+    Voice,
+    analyse,
+    bank_lines,
+    kind_of,
+    recordings,
+    spoken,
+    timed,
+    vowel_onsets,
+)
 
 RATE = 16_000
 STEADY = Style(vibrato=0.0, scoop=0.0, drift=0.0)
@@ -174,3 +190,79 @@ def test_a_recording_sings_its_syllables(tmp_path):
     assert [vowel.end - lead for vowel in vowels] == pytest.approx([0.45, 0.8], abs=0.1)
     with pytest.raises(ValueError, match=r"silence\.wav is silent"):
         spoken(voice, "silence.wav", "", bank)
+
+
+OTO = """\
+_かさ.wav=- か,100,300,-400,150,50
+_かさ.wav=か,110,300,-400,150,50
+_かさ.wav=a さC4,500.5,300,900,220.5,80
+_かさ.wav=a -C4,900,300,100,150,50
+ba.wav=ba,40,182,-900,15,
+a_k.wav=a k,40,182,-900,15,5
+"""
+
+
+@pytest.mark.parametrize("encoding", ["cp932", "utf-8"])
+def test_the_table_of_a_voice_bank_tells_where_vowels_start(encoding):
+    onsets = vowel_onsets(OTO.replace("\n", "\r\n").encode(encoding))
+    assert onsets == {"_かさ.wav": pytest.approx([0.25, 0.721]), "ba.wav": pytest.approx([0.055])}
+
+
+@pytest.fixture
+def voice_bank(tmp_path):
+    """A folder of two recordings of "sa-ta", after different silences, and their oto.ini."""
+    soundfile = pytest.importorskip("soundfile")
+    audio, rate, _ = spoken_line()
+    folder = tmp_path / "repositories" / "someone+bank" / "C3"
+    folder.mkdir(parents=True)
+    for name, silence in (("a.wav", 1.0), ("b.wav", 0.5)):
+        soundfile.write(folder / name, np.concatenate([np.zeros(int(silence * rate)), audio, np.zeros(rate)]), rate)
+    table = [("a.wav", 1.2), ("a.wav", 1.52), ("b.wav", 0.7), ("b.wav", 1.02)]
+    entries = [f"{name}=a か,{1000 * onset - 150:.3f},200,-300,150,50" for name, onset in table]
+    (folder / "oto.ini").write_text("\n".join(entries), encoding="utf-8")
+    return folder
+
+
+def test_lines_of_a_voice_bank_have_enough_syllables(voice_bank):
+    lines = bank_lines(voice_bank)
+    assert {name for line in lines for name in line.split("|")} == {"a.wav", "b.wav"}
+    assert all(len(line.split("|")) == 3 for line in lines)  # two syllables each, and five are wanted
+
+
+def test_a_voice_bank_sings_its_syllables(voice_bank, tmp_path, monkeypatch):
+    pytest.importorskip("pyworld")
+    monkeypatch.setitem(voices.BANKS, "somebody/C3", 47)
+    folder = tmp_path / "bank" / "recordings" / "somebody" / "C3"
+    folder.parent.mkdir(parents=True)
+    voice_bank.rename(folder)
+    line = spoken(Voice("somebody/C3", "bank"), "a.wav|b.wav", "", tmp_path / "bank")
+    vowels = [phoneme for phoneme in line.phonemes if phoneme.kind == "vowel"]
+    length = 0.25 + 0.32 + 0.8  # of a file's part: lead, from vowel to vowel, what follows
+    assert [vowel.start for vowel in vowels] == pytest.approx(
+        [0.25, 0.57, length + 0.25, length + 0.57], abs=FRAME_SECONDS
+    )
+    assert [vowel.end - vowel.start for vowel in vowels] == pytest.approx([0.25, 0.28] * 2, abs=0.06)
+    assert np.median(line.f0[line.f0 > 0]) == pytest.approx(120, rel=0.01)
+
+
+def test_voice_banks_come_out_of_their_repositories(voice_bank, tmp_path, monkeypatch, commit):
+    step = importlib.import_module("03_singing")
+    row = {"singer": "somebody", "source": "someone/bank", "commit": commit(voice_bank.parent)}
+    monkeypatch.setattr(step, "rows", lambda name: [row])
+    monkeypatch.setattr(step, "SINGERS", [step.Singer("somebody-alto", Voice("somebody/C3", "bank"), 40, 55)])
+    step.fetch_banks(tmp_path / "repositories", tmp_path / "bank")
+    folder = tmp_path / "bank" / "recordings" / "somebody" / "C3"
+    assert {path.name for path in folder.iterdir()} == {"a.wav", "b.wav", "oto.ini"}
+    assert np.array_equal(decode(folder / "a.wav"), decode(voice_bank / "a.wav"))
+
+
+def test_every_voice_bank_is_a_training_singer_of_the_table():
+    step = importlib.import_module("03_singing")
+    table = {row["singer"]: row for row in rows("voices.tsv")}
+    singers = [singer for singer in step.SINGERS if singer.voice.engine == "bank"]
+    assert {singer.voice.name for singer in singers} == set(voices.BANKS)
+    assert len({singer.name for singer in step.SINGERS}) == len(step.SINGERS)
+    for bank in voices.BANKS:
+        name, _, folder = bank.partition("/")
+        assert table[name]["split"] == "train"
+        assert fnmatch.fnmatchcase(f"{folder}/x.wav".lstrip("/"), table[name]["pattern"])
