@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from frame_transformer.audio import AudioWriter
 from frame_transformer.checkpoints import load_model
-from frame_transformer.data import CropDataset, CropSampler, VoxAug, discover, prepare, read_prepared
+from frame_transformer.data import CropDataset, VoxAug, discover, prepare, read_prepared
 from frame_transformer.models import create_model
 
 SAMPLE_RATE = 44_100
@@ -48,7 +48,7 @@ def rate(work: Callable[[], object], crops: int, least_seconds: float) -> float:
 
 
 def batches(dataset: CropDataset, batch_size: int, workers: int) -> Iterator[dict]:
-    loader = DataLoader(dataset, batch_size, sampler=CropSampler(10**9), num_workers=workers, drop_last=True)
+    loader = DataLoader(dataset, batch_size, sampler=range(10**9), num_workers=workers, drop_last=True)
     return iter(loader)
 
 

@@ -126,6 +126,16 @@ def test_a_model_that_differs_is_not_written(model, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_told_with_the_name_of_the_file(model, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", full)
+    with pytest.raises(ModelError, match=rf"^{re.escape(str(tmp_path))}/tiny.onnx: cannot be written: No space left"):
+        export_model(model, tmp_path / "tiny.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_says_how_close_the_file_is_and_nothing_else(model, run, tmp_path):
     save_model(model, tmp_path / "tiny.safetensors")
     with warnings.catch_warnings():

@@ -4,9 +4,10 @@ import av
 import numpy as np
 import pytest
 
-from frame_transformer.data import DataError, discover, gather, roles_in, split_of
+from frame_transformer.data import discover, gather, roles_in, split_of
 from frame_transformer.data.catalogue import STEM_STREAMS, AudioFile
 from frame_transformer.data.reading import read
+from frame_transformer.errors import DataError
 
 from .conftest import RATE, tone
 

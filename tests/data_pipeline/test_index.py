@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from frame_transformer.audio import AudioWriter
-from frame_transformer.data import DataError, Song, discover, read_index, scan, split_of
+from frame_transformer.data import Song, discover, read_index, scan, split_of
 from frame_transformer.data.catalogue import AudioFile
 from frame_transformer.data.index import integrated_loudness
+from frame_transformer.errors import DataError
 
 from .conftest import RATE, bursts, tone, write
 

@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from frame_transformer.data import DataError, discover, prepare, read_prepared
+from frame_transformer.data import discover, prepare, read_prepared
 from frame_transformer.data.reading import read
+from frame_transformer.errors import DataError
 
 from .conftest import RATE, bursts, tone, write
 
@@ -45,18 +46,6 @@ def test_bandwidth_is_where_the_spectrum_ends(tmp_path):
     found = {song.name: song.bandwidth["vocals"] for song in read_prepared(tmp_path / "out")}
     assert found["cut"] == pytest.approx(5500, abs=150)
     assert {found[name] for name in ("full", "dull", "silent")} == {RATE / 2}
-
-
-def test_songs_of_an_earlier_version_get_their_bandwidth(tmp_path):
-    write(tmp_path / "in/a.wav", tone(300, 1))
-    songs = discover({"instrumentals": [tmp_path / "in"]})
-    prepare(songs, tmp_path / "out")
-    description = next((tmp_path / "out").rglob("song.json"))
-    content = json.loads(description.read_text())
-    description.write_text(json.dumps({key: value for key, value in content.items() if key != "bandwidth"}))
-    assert read_prepared(tmp_path / "out")[0].bandwidth == {}
-    assert prepare(songs, tmp_path / "out").up_to_date == ["a"]
-    assert json.loads(description.read_text()) == content
 
 
 def test_singer_is_the_folder_below_the_role(tmp_path):

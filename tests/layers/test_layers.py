@@ -40,15 +40,12 @@ def randomize(module):
 
 @pytest.mark.parametrize(("batch", "channels", "out", "time"), [(1, 3, 3, 7), (2, 3, 5, 1), (3, 1, 1, 13)])
 def test_multichannel_linear_is_a_linear_per_channel(batch, channels, out, time):
-    layer = randomize(MultichannelLinear(channels, out, 6, 10, bias=True))
+    layer = randomize(MultichannelLinear(channels, out, 6, 10))
     x = torch.randn(batch, channels, 6, time)
-    rows = [
-        functional.linear(x[:, c].transpose(1, 2), layer.weight_pw[c], layer.bias_pw[c, :, 0]).transpose(1, 2)
-        for c in range(channels)
-    ]
+    rows = [functional.linear(x[:, c].transpose(1, 2), layer.weight_pw[c]).transpose(1, 2) for c in range(channels)]
     expected = torch.stack(rows, dim=1)
     if out != channels:
-        expected = functional.conv2d(expected, layer.weight_dw[:, :, None, None], layer.bias_dw[:, 0, 0])
+        expected = functional.conv2d(expected, layer.weight_dw[:, :, None, None])
     torch.testing.assert_close(layer(x), expected)
 
 

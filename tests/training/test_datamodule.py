@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from frame_transformer.data import DataError, discover, scan
+from frame_transformer.data import discover, scan
+from frame_transformer.errors import DataError
 
 pytest.importorskip("lightning")
 from frame_transformer.training import Phase, TrainingData

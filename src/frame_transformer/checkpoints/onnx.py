@@ -168,8 +168,8 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, metadata: dict
         proto = converted.model_proto
         onnx.helper.set_model_props(proto, metadata)
         onnx.save(proto, path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written: {error.strerror}") from error
+    except OSError:
+        raise
     except Exception as error:  # the errors of the converter and protobuf have no common base class
         raise ModelError(f"the model cannot be written as ONNX: {str(error).strip().splitlines()[0]}") from error
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import DataError
 from .common import Command, Device, Group, Verbose, counted, echo_json, log
 
 app = typer.Typer(cls=Group, help="Scan and prepare training data.", no_args_is_help=True)
@@ -93,7 +94,7 @@ def prepare(
 
     A second run decodes only new and changed songs.
     """
-    from ..data import DataError, Index, gather, read_index, read_prepared
+    from ..data import Index, gather, read_index, read_prepared
     from ..data import prepare as prepare_songs
 
     log(verbose)

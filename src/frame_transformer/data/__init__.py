@@ -1,8 +1,7 @@
 """Training data: catalogues of songs, prepared songs, random crops and VoxAug augmentation."""
 
-from ..errors import DataError
 from .catalogue import Role, Song, discover, gather, roles_in, split_of
-from .crops import CropConfig, CropDataset, CropSampler, MusicDataset
+from .crops import CropConfig, CropDataset, MusicDataset, crop_numbers
 from .index import FileRecord, Index, read_index, scan
 from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
 from .voxaug import Effect, MixEffects, StemEffects, VoxAug, VoxAugConfig, without_effects
@@ -10,8 +9,6 @@ from .voxaug import Effect, MixEffects, StemEffects, VoxAug, VoxAugConfig, witho
 __all__ = [
     "CropConfig",
     "CropDataset",
-    "CropSampler",
-    "DataError",
     "Effect",
     "FileRecord",
     "Index",
@@ -24,6 +21,7 @@ __all__ = [
     "StemEffects",
     "VoxAug",
     "VoxAugConfig",
+    "crop_numbers",
     "discover",
     "gather",
     "prepare",

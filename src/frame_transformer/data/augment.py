@@ -222,7 +222,7 @@ def distortion(x: Tensor, drive: Tensor, bias: Tensor, noise: Noise) -> Tensor:
     scaled = x / rms(x).clamp_min(1e-8) * amplitude(drive)[:, None, None] / 4
     offset = bias[:, None, None]
     clipped = torch.tanh(scaled + offset) - torch.tanh(offset)
-    audible = (_frequencies(x, x.shape[-1]) / 20).clamp_max(1).square()
+    audible = (_frequencies(x) / 20).clamp_max(1).square()
     return keep_level(_filtered(clipped, audible.expand(len(x), -1)), x)
 
 
@@ -273,7 +273,7 @@ def time_mask(x: Tensor, seconds: Tensor, noise: Noise) -> Tensor:
 
 def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
     """Removes one band of ``octaves``, centred log-uniformly from 60 Hz to 16 kHz (after SpecAugment)."""
-    frequencies = _frequencies(x, x.shape[-1])
+    frequencies = _frequencies(x)
     centre = math.log2(60) + noise.uniform(1) * math.log2(16000 / 60)
     distance = (frequencies.clamp_min(1).log2() - centre).abs() - octaves[:, None] / 2
     return _filtered(x, (distance * 10).clamp(0, 1))
@@ -322,7 +322,7 @@ def coding(stems: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
 
 def lowpass(stems: Tensor, cutoff: Tensor, noise: Noise | None = None) -> Tensor:
     """Removes everything above ``cutoff`` (Hz); frequencies below 0.93 ``cutoff`` are unchanged."""
-    frequencies = _frequencies(stems, stems.shape[-1])
+    frequencies = _frequencies(stems)
     place = ((cutoff[:, None] - frequencies) / (0.07 * cutoff[:, None])).clamp(0, 1)
     return _filtered(stems, (1 - torch.cos(math.pi * place)) / 2)
 
@@ -426,13 +426,15 @@ def _delayed(x: Tensor, delay: Tensor) -> Tensor:
     return b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
 
 
-def _frequencies(x: Tensor, size: int) -> Tensor:
-    return torch.arange(size // 2 + 1, device=x.device) * (SAMPLE_RATE / size)
+def _frequencies(x: Tensor) -> Tensor:
+    """The frequencies (Hz) of the bins of ``rfft(x)``."""
+    samples = x.shape[-1]
+    return torch.arange(samples // 2 + 1, device=x.device) * (SAMPLE_RATE / samples)
 
 
-def _band(x: Tensor, low: Tensor, high: Tensor, order: int, size: int | None = None) -> Tensor:
+def _band(x: Tensor, low: Tensor, high: Tensor, order: int) -> Tensor:
     """Magnitude response of a Butterworth high-pass and low-pass, 3 ``order`` dB per octave: `(batch, bins)`."""
-    frequencies = _frequencies(x, size or x.shape[-1]).clamp_min(1)
+    frequencies = _frequencies(x).clamp_min(1)
     below, above = (low[:, None] / frequencies) ** order, (frequencies / high[:, None]) ** order
     return ((1 + below) * (1 + above)).rsqrt()
 

@@ -1,19 +1,19 @@
 """Random crops of prepared songs. The DataLoader only reads them; VoxAug mixes and augments whole batches.
 
-Crops are numbered consecutively through all epochs, and a crop is a pure function of (seed, number). `CropSampler`
+Crops are numbered consecutively through all epochs, and a crop is a pure function of (seed, number). `crop_numbers`
 distributes the numbers over ranks, and the DataLoader distributes those of a rank over workers. So no two ranks,
 workers or epochs draw the same crop, and the crops do not depend on the number of ranks and workers.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from ..errors import DataError
 from .prepared import FULL_SCALE, PreparedSong
@@ -210,7 +210,7 @@ class _Pool:
                     level = 20 * np.log10(np.percentile(sounding, 90))
                     self.songs.append(song)
                     self.levels.append(float(level))
-                    measured = song.bandwidth.get(stem, SAMPLE_RATE / 2)
+                    measured = song.bandwidth[stem]
                     self.bandwidths.append(min(measured, _given(config.bandwidths, song, measured)))
                     self.active.append(np.flatnonzero(rms > 10 ** ((level + config.active_level_db) / 20)))
         seconds = np.array([len(active) for active in self.active])
@@ -244,26 +244,10 @@ def _given(patterns: Mapping[str, float], song: PreparedSong, default: float) ->
     return next((value for pattern, value in patterns.items() if fnmatchcase(name, pattern)), default)
 
 
-class CropSampler(Sampler[int]):
-    """The crop numbers of one rank in one epoch, in order. All ranks together have ``crops_per_epoch`` per epoch.
+def crop_numbers(crops_per_epoch: int, epoch: int, rank: int, ranks: int) -> range:
+    """The numbers of the crops of one rank in one epoch, of which all ranks together have ``crops_per_epoch``.
 
-    To resume within an epoch, set ``start`` to the number of crops that all ranks together have consumed.
+    All ranks have equally many, because a rank with one more would wait for the others forever.
     """
-
-    def __init__(self, crops_per_epoch: int, rank: int = 0, ranks: int = 1, epoch: int = 0, start: int = 0) -> None:
-        self.crops_per_epoch, self.rank, self.ranks, self.epoch, self.start = crops_per_epoch, rank, ranks, epoch, start
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the next epoch; called by Lightning. ``start`` applies only to the first epoch."""
-        if epoch != self.epoch:
-            self.epoch, self.start = epoch, 0
-
-    def __iter__(self) -> Iterator[int]:
-        return (self.epoch * self.crops_per_epoch + number for number in self._numbers())
-
-    def __len__(self) -> int:
-        return len(self._numbers())
-
-    def _numbers(self) -> range:
-        # All ranks need equally many, because a rank with one more would wait for the others forever.
-        return range(self.start + self.rank, self.crops_per_epoch - self.crops_per_epoch % self.ranks, self.ranks)
+    first = epoch * crops_per_epoch
+    return range(first + rank, first + crops_per_epoch - crops_per_epoch % ranks, ranks)

@@ -339,16 +339,11 @@ def integrated_loudness(sound: np.ndarray) -> float:
     power = (np.abs(spectrum) ** 2 * _k_weighting(np.fft.rfftfreq(step, 1 / SAMPLE_RATE))).sum(axis=(0, 2))
     power *= 2 / step**2
     blocks = np.convolve(power, np.ones(4) / 4, mode="valid")
-    for gate in (-70.0, -10.0):
-        limit = gate if gate == -70.0 else _lufs(blocks.mean()) + gate
-        blocks = blocks[blocks > 10 ** ((limit + 0.691) / 10)]
-        if not len(blocks):
-            return -120.0
-    return _lufs(blocks.mean())
-
-
-def _lufs(power: float) -> float:
-    return -0.691 + 10 * math.log10(power)
+    blocks = blocks[blocks > 10 ** ((0.691 - 70) / 10)]
+    if not len(blocks):
+        return -120.0
+    blocks = blocks[blocks > blocks.mean() / 10]
+    return -0.691 + 10 * math.log10(blocks.mean())
 
 
 def _k_weighting(frequencies: np.ndarray) -> np.ndarray:

@@ -55,7 +55,7 @@ class PreparedSong:
     folder: Path
     stems: tuple[str, ...]
     group: str
-    bandwidth: Mapping[str, float] = field(default_factory=dict)
+    bandwidth: Mapping[str, float]
 
     @property
     def seconds(self) -> float:
@@ -153,18 +153,17 @@ def _prepare_song(song: Song, output: Path) -> bool:
     if description.exists():
         fields = json.loads(description.read_text())
         if fields["sources"] == sources:
-            now = fields | {"group": song.group}
-            if "bandwidth" not in fields:  # prepared by an earlier version
-                now["bandwidth"] = {stem: bandwidth(_load(folder / f"{stem}.npy", "r")) for stem in fields["stems"]}
-            if now != fields:
-                _write_json(description, now)
+            if fields["group"] != song.group:
+                _write_json(description, fields | {"group": song.group})
             return False
     stems = _decode_stems(song)
     samples = max(stem.shape[1] for stem in stems.values())
     peak = max(float(np.abs(stem).max()) for stem in stems.values())
     gain = min(1.0, (FULL_SCALE - 1) / FULL_SCALE / max(peak, 1e-9))
-    fields = {"name": song.name, "role": song.role, "group": song.group, "samples": samples, "gain": gain}
-    bandwidths = {}
+    fields = {
+        "name": song.name, "role": song.role, "group": song.group, "samples": samples, "gain": gain,
+        "stems": list(stems), "bandwidth": {}, "sources": sources,
+    }  # fmt: skip
     with whole(folder) as temporary:
         temporary.mkdir()
         for name, stem in stems.items():
@@ -172,8 +171,7 @@ def _prepare_song(song: Song, output: Path) -> bool:
             np.rint(stem.T * (gain * FULL_SCALE), out=stored[: stem.shape[1]], casting="unsafe")
             np.save(temporary / f"{name}.npy", stored)
             np.save(temporary / f"{name}.rms.npy", rms_per_second(stored))
-            bandwidths[name] = bandwidth(stored)
-        fields |= {"stems": list(stems), "bandwidth": bandwidths, "sources": sources}
+            fields["bandwidth"][name] = bandwidth(stored)
         _write_json(temporary / "song.json", fields)
     return True
 
@@ -260,5 +258,5 @@ def _read_songs(folder: Path) -> Iterator[PreparedSong]:
             folder=path.parent,
             stems=tuple(fields["stems"]),
             group=fields["group"],
-            bandwidth=fields.get("bandwidth", {}),
+            bandwidth=fields["bandwidth"],
         )

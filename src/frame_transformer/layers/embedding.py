@@ -1,6 +1,7 @@
 """Positional embeddings: rotary for queries and keys, and a convolutional map of positions for inputs."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +9,17 @@ from torch.nn import functional
 
 from .convolution import ResBlock
 
+BASE = 10_000.0  # of the wavelengths of both kinds of positions, from 2π to 2π · BASE frames
 SCALES = 9
 MIN_FEATURES = 2 ** (SCALES - 1)
 
 
-def apply_rotary_embedding(x: Tensor, base: float = 10_000.0) -> Tensor:
+def apply_rotary_embedding(x: Tensor) -> Tensor:
     """Rotates adjacent feature pairs by angles that grow with time (RoFormer, Su et al. 2021, section 3.2).
 
     Args:
-        x: (..., features, time). Feature pairs (0, 1), (2, 3), … are rotated by time · base^(−2i / features); an odd
-            last feature is left unchanged.
-        base: base of the angles.
+        x: (..., features, time). Features 2i and 2i + 1 are rotated by time · 10000^(−2i / features); an odd last
+            feature is left unchanged.
 
     Returns:
         the rotated tensor, of the same shape.
@@ -28,21 +29,21 @@ def apply_rotary_embedding(x: Tensor, base: float = 10_000.0) -> Tensor:
     if pairs == 0:
         return x
     exponent = torch.arange(pairs, device=x.device, dtype=_angle_dtype(x.device)) * (2 / features)
-    angles = (base**-exponent)[:, None] * torch.arange(frames, device=x.device, dtype=exponent.dtype)
+    angles = (BASE**-exponent)[:, None] * torch.arange(frames, device=x.device, dtype=exponent.dtype)
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     even, odd = x[..., 0 : 2 * pairs : 2, :], x[..., 1 : 2 * pairs : 2, :]
     rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-2).flatten(-3, -2)
     return rotated if features % 2 == 0 else torch.cat((rotated, x[..., -1:, :]), dim=-2)
 
 
-def sinusoidal_positions(features: int, frames: int, device: torch.device, base: float = 10_000.0) -> Tensor:
+def sinusoidal_positions(features: int, frames: int, device: torch.device) -> Tensor:
     """Sinusoids along frequency for each frame (Vaswani et al. 2017, section 3.5): even bins sine, odd bins cosine.
 
     Returns:
         (1, 1, features, frames) float64, on MPS float32. ``features`` is even.
     """
     bins = torch.arange(0, features, 2, device=device, dtype=_angle_dtype(device))
-    angles = torch.exp(bins * (-math.log(base) / features))[:, None] * torch.arange(frames, device=device)
+    angles = torch.exp(bins * (-math.log(BASE) / features))[:, None] * torch.arange(frames, device=device)
     return torch.stack((angles.sin(), angles.cos()), dim=1).reshape(1, 1, features, frames)
 
 
@@ -59,7 +60,7 @@ class ConvolutionalEmbedding(nn.Module):
 
     Args:
         in_channels: input maps.
-        features: frequency bins, at least 256 (nine scales).
+        features: frequency bins, at least 256.
         sinusoidal: append a map of sinusoids to the input first (AsymUNetMCT and V2b do, V3 does not).
 
     Raises:
@@ -72,13 +73,14 @@ class ConvolutionalEmbedding(nn.Module):
             raise ValueError(f"ConvolutionalEmbedding needs at least {MIN_FEATURES} frequency bins, got {features}")
         self.sinusoidal = sinusoidal
         widths = [in_channels + sinusoidal, *(in_channels * m for m in range(2, 2 * SCALES, 2))]
-
-        def block(width: int, out: int, level: int, kernel_size: int, stride: int) -> ResBlock:
-            return ResBlock(width, out, features >> level, kernel_size=kernel_size, stride=(stride, stride))
-
-        self.extract = nn.ModuleList(block(width, 1, i, 11, 1) for i, width in enumerate(widths))
-        self.encode = nn.ModuleList(block(widths[i], widths[i + 1], i, 3, 2) for i in range(SCALES - 1))
-        self.out = block(SCALES, 1, 0, 1, 1)
+        self.extract = nn.ModuleList(
+            ResBlock(width, 1, features >> scale, kernel_size=11) for scale, width in enumerate(widths)
+        )
+        self.encode = nn.ModuleList(
+            ResBlock(width, wider, features >> scale, stride=(2, 2))
+            for scale, (width, wider) in enumerate(pairwise(widths))
+        )
+        self.out = ResBlock(SCALES, 1, features, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, features, time) → (batch, 1, features, time); any time."""

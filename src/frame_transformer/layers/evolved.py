@@ -65,7 +65,7 @@ class FrameTransformerEncoder(nn.Module):
 
 
 class FrameTransformerDecoder(nn.Module):
-    """The decoder block of AsymUNetMCT: an Evolved Transformer decoder whose skip attention is gated by score.
+    """The decoder block of AsymUNetMCT: an Evolved Transformer decoder with gated skip scores.
 
     Arguments as for :class:`FrameTransformerEncoder`, and:
 

@@ -1,4 +1,4 @@
-"""Linear maps along the frequency axis, one per channel, and the activation used between them."""
+"""Linear layers along the frequency axis, one per channel, and the activation used between them."""
 
 import math
 
@@ -16,23 +16,20 @@ class SquaredReLU(nn.Module):
 
 
 class MultichannelLinear(nn.Module):
-    """A linear layer along frequency for each channel, then an optional mix of the channels.
+    """A linear layer along frequency for each channel, without bias.
 
     Args:
         in_channels, out_channels: channels before and after.
         in_features, out_features: frequency bins before and after.
-        bias: add a bias after each of the two maps.
 
-    ``weight_pw`` (in_channels, out_features, in_features) acts along frequency. ``weight_dw`` (out_channels,
-    in_channels) exists when the number of channels changes and is a 1×1 convolution written as a matrix product.
+    ``weight_pw`` (in_channels, out_features, in_features) acts along frequency. If the number of channels changes,
+    ``weight_dw`` (out_channels, in_channels) then mixes them like a 1×1 convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, in_features: int, out_features: int, bias: bool = False):
+    def __init__(self, in_channels: int, out_channels: int, in_features: int, out_features: int):
         super().__init__()
         self.weight_pw = nn.Parameter(torch.empty(in_channels, out_features, in_features))
         self.weight_dw = nn.Parameter(torch.empty(out_channels, in_channels)) if in_channels != out_channels else None
-        self.bias_pw = nn.Parameter(torch.zeros(in_channels, out_features, 1)) if bias else None
-        self.bias_dw = nn.Parameter(torch.zeros(out_channels, 1, 1)) if bias and in_channels != out_channels else None
         for weight in (self.weight_pw, self.weight_dw):
             if weight is not None:
                 bound = 1 / math.sqrt(weight.shape[-1])
@@ -50,12 +47,8 @@ class MultichannelLinear(nn.Module):
         batch = x.shape[0]
         # One batched product over channels. The batch is folded into time, so that weights are not repeated.
         x = torch.bmm(self.weight_pw, rearrange(x, "b c f t -> c f (b t)"))
-        if self.bias_pw is not None:
-            x = x + self.bias_pw
         x = rearrange(x, "c f (b t) -> b c f t", b=batch)
         if self.weight_dw is not None:
             mixed = torch.matmul(self.weight_dw, rearrange(x, "b c f t -> b c (f t)"))
             x = rearrange(mixed, "b c (f t) -> b c f t", f=x.shape[2])
-            if self.bias_dw is not None:
-                x = x + self.bias_dw
         return x

@@ -45,7 +45,11 @@ class MultichannelLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1, features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, channels, features, time) → the same; another shape is a ValueError."""
+        """(batch, channels, features, time) → the same.
+
+        Raises:
+            ValueError: x has another shape.
+        """
         channels, _, features = self.weight.shape
         if x.ndim != 4 or x.shape[1:3] != (channels, features):
             raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(x.shape)}")

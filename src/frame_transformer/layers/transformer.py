@@ -15,7 +15,7 @@ class TransformerEncoder(nn.Module):
     """A pre-norm encoder block: attention, then feed-forward.
 
     Args:
-        channels: input channels, turned into ``maps`` by a 1×1 convolution; None where the input is the maps.
+        channels: input channels, turned into ``maps`` by a 1×1 convolution; None if the input already is the maps.
         maps: maps of attention. features: frequency bins. heads: attention heads per map.
         expansion: factor of the feed-forward's hidden maps.
     """

@@ -1,9 +1,9 @@
 """The model families, composed of blocks from :mod:`frame_transformer.layers`."""
 
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
-from .config import MaskModelConfig, SignalConfig, WindowConfig, window_level
+from .config import MaskModelConfig, SignalConfig, WindowConfig
 from .families import FAMILIES, create_model, family_of
-from .mask_model import MaskModel
+from .mask_model import MaskModel, window_level
 from .v1 import V1, V1Config
 from .v2b import V2b, V2bConfig
 from .v3 import V3, V3Config

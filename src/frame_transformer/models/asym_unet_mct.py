@@ -47,7 +47,7 @@ class LevelSizes:
         """Hidden width of the feed-forward at a level with this number of bins."""
         return self.expansion if isinstance(self.expansion, int) else max(1, round(self.expansion * features))
 
-    def check_levels(self, features: int) -> None:
+    def check(self, features: int) -> None:
         """Raises ModelError if sizes are out of range or do not fit this number of bins."""
         check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
         check_ranges(self, latent_layers=(0, 64), latent_expansion=(1, 1024), dropout=(0, 1))
@@ -102,7 +102,7 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
                 f"bands must be cut into patches without a remainder, add up to {self.signal.features} bins, and be no "
                 f"more than 64, got {str(self.bands)[:80]}"
             )
-        self.check_levels(self.positions)
+        self.check(self.positions)
 
     @property
     def positions(self) -> int:

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from torch import Tensor
-
 from ..errors import ModelError
 
 Normalization = Literal["song_peak", "window_level"]
@@ -103,15 +101,3 @@ class MaskModelConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self, dropout=(0, 1))
-
-
-def window_level(magnitudes: Tensor) -> Tensor:
-    """The square of the mean square root of magnitudes, a level that is robust to glitches and silence.
-
-    Args:
-        magnitudes: (batch, channels, frequency, time), of a signal with full scale 1.
-
-    Returns:
-        (batch, 1, 1, 1), at least 1e-5, far below the noise of 16-bit audio.
-    """
-    return magnitudes.sqrt().mean(dim=(1, 2, 3), keepdim=True).square().clamp_min(1e-5)

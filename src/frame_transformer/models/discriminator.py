@@ -44,7 +44,7 @@ class FrameDiscriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig, signal: SignalConfig):
         super().__init__()
         positions = sum(bins // patch for bins, patch in config.bands) or signal.features
-        config.check_levels(positions)
+        config.check(positions)
         channels = 2 * signal.channels
         self.split: nn.Module = nn.Identity()
         if config.bands:

@@ -1,4 +1,4 @@
-"""The interface of all networks that estimate masks."""
+"""The interface of all networks that estimate masks, and the level that their input is normalised by."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
@@ -63,6 +63,18 @@ class MaskModel(nn.Module):
                     containers.append(child)
                 else:
                     yield child
+
+
+def window_level(magnitudes: Tensor) -> Tensor:
+    """The square of the mean square root of magnitudes, a level that is robust to glitches and silence.
+
+    Args:
+        magnitudes: (batch, channels, frequency, time), of a signal with full scale 1.
+
+    Returns:
+        (batch, 1, 1, 1), at least 1e-5, far below the noise of 16-bit audio.
+    """
+    return magnitudes.sqrt().mean(dim=(1, 2, 3), keepdim=True).square().clamp_min(1e-5)
 
 
 def _is_container(module: nn.Module) -> bool:

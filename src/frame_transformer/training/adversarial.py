@@ -19,9 +19,9 @@ class Adversarial(Supervised):
     It is known which frames contain voice, because mixtures are generated. The discriminator learns to distinguish
     generated frames that contained voice from frames that never did: those of the true instrumental, and generated
     frames without voice, so that it does not learn to detect processing instead. The generator must be accurate and
-    make the discriminator believe that no frame ever contained voice. Conditional on the
-    mixture as pix2pix (Isola et al. 2017), whose weight of 100 for L1 is the default here; the losses are the
-    non-saturating ones of Goodfellow et al. 2014.
+    make the discriminator believe that no frame ever contained voice. Both see the mixture, as in pix2pix (Isola et al.
+    2017), whose weight of 100 for L1 is the default here. The losses are the non-saturating ones of Goodfellow et al.
+    2014, "Generative adversarial nets", section 3.
 
     Both are trained in one backward pass: the discriminator's weights are constant in the generator's loss, and the
     generated frames are constant in the discriminator's loss. So accumulation, mixed precision, data parallelism and
@@ -70,7 +70,10 @@ class Adversarial(Supervised):
         believed = functional_call(self.discriminator, constant, (magnitudes, generated)).float()
         adversarial = functional.softplus(-believed).mean()
 
-        voice = self.presence(batch)[:, None]
+        signal = self.network.signal
+        voice = vocal_presence(
+            batch["vocals"], batch["mixture"], signal.n_fft, signal.hop_length, self.presence_threshold
+        )[:, None]
         logits_generated = self.discriminator(magnitudes, generated.detach()).float()
         logits_true = self.discriminator(magnitudes, true).float()
         voiceless = (1 - voice).expand_as(logits_generated)
@@ -89,13 +92,6 @@ class Adversarial(Supervised):
             **discriminator_accuracy(logits_generated, logits_true, voice),
             **self.mask_metrics(mask, batch),
         }
-
-    def presence(self, batch: Batch) -> Tensor:
-        """Which frames hold vocals; see :func:`vocal_presence`."""
-        signal = self.network.signal
-        return vocal_presence(
-            batch["vocals"], batch["mixture"], signal.n_fft, signal.hop_length, self.presence_threshold
-        )
 
     def mask_metrics(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Energy of the voice that the mask leaves in the instrumental, over all of its energy: dB, of the batch.

@@ -1,7 +1,6 @@
 """Checkpoints: atomic writing, saving when a run is stopped, and finding the one to resume from."""
 
 import os
-import re
 import signal
 import threading
 from pathlib import Path
@@ -14,8 +13,6 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from ..errors import TrainingError
 from ..files import whole
-
-NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -86,8 +83,7 @@ class Checkpoints(Checkpoint):
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints in the folder of a run, the latest first."""
-    found = [path for path in folder.glob("step-*.ckpt") if NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]), reverse=True)  # type: ignore[index]
+    return sorted(folder.glob(f"step-{8 * '[0-9]'}.ckpt"), reverse=True)
 
 
 def to_resume(resume: str, folder: Path) -> Path | None:
@@ -95,9 +91,9 @@ def to_resume(resume: str, folder: Path) -> Path | None:
 
     Raises TrainingError if the file is missing, or if a new run would overwrite the checkpoints of another.
     """
-    latest = checkpoints(folder)[:1]
+    latest = next(iter(checkpoints(folder)), None)
     if resume == "auto":
-        return latest[0] if latest else None
+        return latest
     if resume == "never":
         if latest:
             raise TrainingError(f"{folder} holds a run: continue it with --resume auto, or choose another --output")

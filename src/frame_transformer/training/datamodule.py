@@ -12,13 +12,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ..data import (
     CropConfig,
     CropDataset,
-    CropSampler,
-    DataError,
     Index,
     MusicDataset,
     PreparedSong,
     VoxAug,
     VoxAugConfig,
+    crop_numbers,
     discover,
     prepare,
     read_index,
@@ -27,6 +26,7 @@ from ..data import (
     without_effects,
 )
 from ..data.catalogue import Role
+from ..errors import DataError
 from .schedule import Phase, check_phases, phase_at
 from .terminal import counted, say
 
@@ -141,7 +141,7 @@ class TrainingData(lightning.LightningDataModule):
         self.phase = phase_at(self.phases, self._epoch_begin)
         self.training = VoxAug(self.phase.samples(self.hop_length), self.voxaug)
         rank, ranks = self.trainer.global_rank, self.trainer.world_size
-        crops = list(CropSampler(self.crops_per_epoch, rank, ranks, self.trainer.current_epoch))
+        crops = crop_numbers(self.crops_per_epoch, self.trainer.current_epoch, rank, ranks)
         batches = self.phase.batches(crops, self._epoch_begin)
         if not batches:
             raise DataError(

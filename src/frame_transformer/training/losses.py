@@ -50,9 +50,9 @@ def error_ratio(masked: Tensor, instrumental: Tensor, mixture: Tensor) -> Tensor
 
     Complex spectra (batch, channels, frequency, time); the mean over the batch.
     """
-    energy = mixture.abs().square().sum((1, 2, 3)).clamp_min(1e-3)
+    whole = mixture.abs().square().sum((1, 2, 3)).clamp_min(1e-3)
     error = (masked - instrumental).abs().square().sum((1, 2, 3))
-    return (error / energy + 1e-3).log10().mean()
+    return (error / whole + 1e-3).log10().mean()
 
 
 def relative_distance(masked: Tensor, instrumental: Tensor, vocals: Tensor, mixture: Tensor) -> Tensor:

@@ -26,22 +26,30 @@ from .terminal import ProgressLine, say
 
 CONFIGS = Path(__file__).parent / "configs"
 BASE = CONFIGS / "base.yaml"
+NETWORKS_BASE = CONFIGS / "published/base.yaml"
+INCLUDED = {
+    path.stem: path
+    for folder in (CONFIGS, NETWORKS_BASE.parent)
+    for path in folder.glob("*.yaml")
+    if path not in (BASE, NETWORKS_BASE)
+}
 # Messages of the backends of torch.distributed after another process has ended.
 LOST_PEER = re.compile(r"Connection (closed|reset|refused)|gloo|NCCL|heartbeat", re.IGNORECASE)
 
 
-def list_configs() -> list[str]:
-    """The names of the included configurations."""
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml") if path != BASE)
+def config_arguments(name_or_path: str) -> list[str]:
+    """``--config`` with a file in place of a name, after the one that all published networks share.
 
-
-def config_path(name_or_path: str) -> str:
-    """The file that ``--config`` means. Raises TrainingError where there is none."""
-    if Path(name_or_path).is_file():
-        return name_or_path
-    if name_or_path in list_configs():
-        return str(CONFIGS / f"{name_or_path}.yaml")
-    raise TrainingError(f"--config {name_or_path}: neither a file nor one of {', '.join(list_configs())}")
+    Raises:
+        TrainingError: it is neither a file nor the name of an included configuration.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        if name_or_path not in INCLUDED:
+            raise TrainingError(f"--config {name_or_path}: neither a file nor one of {', '.join(sorted(INCLUDED))}")
+        path = INCLUDED[name_or_path]
+    files = [NETWORKS_BASE, path] if path.parent == NETWORKS_BASE.parent else [path]
+    return [argument for file in files for argument in ("--config", str(file))]
 
 
 class TrainCLI(LightningCLI):
@@ -90,12 +98,12 @@ def expand(arguments: list[str]) -> list[str]:
     for item in items:
         if item == "--config" or item.startswith("--config="):
             configs.append(item.partition("=")[2] if "=" in item else next(items, ""))
-            out += ["--config", config_path(configs[-1])]
+            out += config_arguments(configs[-1])
         else:
             out.append(item)
     if not configs:
         configs = ["default"]
-        out = ["--config", config_path("default"), *out]
+        out = [*config_arguments("default"), *out]
     # First, so that an --output among the arguments wins.
     return [f"--output=runs/{Path(configs[-1]).stem}", *out]
 

@@ -10,8 +10,7 @@ from ..models import MaskModel
 class FullyShardedStrategy(ModelParallelStrategy):
     """``--trainer.strategy fsdp2``: weights, gradients and optimizer state split over all processes (PyTorch FSDP2).
 
-    Lightning's ``fsdp`` flattens weights, which does not allow an EMA of them. Checkpoints
-    are single files, as in other runs.
+    Lightning's ``fsdp`` flattens weights, which does not allow an EMA of them. Checkpoints are single files.
     """
 
     def __init__(self) -> None:

@@ -24,9 +24,7 @@ class Spectrogram(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (batch, channels, samples) → complex64 (batch, channels, n_fft / 2, 1 + samples // hop_length)."""
-        spectrum = torch.stft(
-            x.flatten(0, 1), self.n_fft, self.hop_length, window=self.window, return_complex=True, pad_mode="reflect"
-        )
+        spectrum = torch.stft(x.flatten(0, 1), self.n_fft, self.hop_length, window=self.window, return_complex=True)
         return spectrum[:, :-1].unflatten(0, x.shape[:2])
 
     def inverse(self, spectrum: Tensor, samples: int) -> Tensor:

@@ -37,10 +37,6 @@ class Mixture(NamedTuple):
     factor: Tensor
 
 
-def adam_w(parameters: Iterable) -> Optimizer:
-    return torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-2)
-
-
 class Stage(lightning.LightningModule):
     """Base of the stages: batches in, losses out.
 
@@ -50,13 +46,15 @@ class Stage(lightning.LightningModule):
     """
 
     task: Literal["separate", "pretrain"] = "separate"
+    excerpt: dict[str, Tensor] | None = None
+    """Mixture and estimated stems (channels, samples) of the last validation, for stages that separate."""
     trainer: Any
 
     def __init__(
         self,
         network: MaskModelConfig,
         initial_weights: str | None = None,
-        optimizer: OptimizerFactory = adam_w,
+        optimizer: OptimizerFactory = torch.optim.AdamW,
         average_decay: float = 0.999,
         gain: tuple[float, float] = (0.4, 1.0),
         gradient_checkpointing: bool = False,

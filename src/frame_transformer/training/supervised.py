@@ -65,17 +65,16 @@ class Supervised(Stage):
         mixture = self.read(batch)
         mask = self.estimate(mixture.magnitudes)
         instrumental = self.spectrogram.inverse(mask * mixture.spectrum, batch["mixture"].shape[-1])
-        estimates = {"instrumental": instrumental, "vocals": batch["mixture"] - instrumental}
+        estimates = {"vocals": batch["mixture"] - instrumental, "instrumental": instrumental}
         metrics = self.mask_losses(mask, mixture, batch) | self.mask_metrics(mask, batch)
         for name, estimate in estimates.items():
-            ratio = signal_noise_ratio(estimate.flatten(1), batch[name].flatten(1))
-            metrics[f"sdr_{name}"] = ratio.mean()
+            metrics[f"sdr_{name}"] = signal_noise_ratio(estimate.flatten(1), batch[name].flatten(1)).mean()
         self.log_dict(
             {f"validation/{name}": value for name, value in metrics.items()},
             on_epoch=True, sync_dist=True, batch_size=len(mask),
         )  # fmt: skip
         if batch_idx == 0:
-            self.excerpt = {"mixture": batch["mixture"][0], **{name: stem[0] for name, stem in estimates.items()}}
+            self.excerpt = {name: stem[0] for name, stem in ({"mixture": batch["mixture"]} | estimates).items()}
 
     def mask_metrics(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
         """What else validation reports of a mask."""
