@@ -67,8 +67,7 @@ def arguments(folder: Path, config: str, output: str, steps: int, *more: str) ->
         f"--data.prepared={folder / 'prepared'}", f"--output={folder / output}", f"--trainer.max_steps={steps}",
         "--data.workers=0", "--data.validation_share=0", "--schedule.warmup_steps=5", "--model.average_decay=0.9",
         '--data.phases=[{"until": null, "frames": 32, "batch_size": 4}]', "--trainer.log_every_n_steps=1",
-        "--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.enable_progress_bar=false",
-        "--trainer.enable_model_summary=false", *more,
+        "--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.enable_progress_bar=false", *more,
     ]  # fmt: skip
 
 

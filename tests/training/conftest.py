@@ -50,7 +50,7 @@ def arguments(music, tmp_path_factory):
             "--data.validation_share=0", "--data.workers=0", "--data.crops_per_epoch=12", "--data.validation_crops=2",
             '--data.phases=[{"until": null, "frames": 64, "batch_size": 2}]',
             "--trainer.max_steps=9", "--trainer.accelerator=cpu", "--trainer.devices=1",
-            "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", *more,
+            "--trainer.enable_progress_bar=false", *more,
         ]  # fmt: skip
 
     return make

@@ -102,9 +102,3 @@ def test_index_leaves_bad_songs_out_with_a_count(folders, tmp_path, capsys):
     assert [song.name for song in data.training_songs] == ["tone1", "tone2", "voice1", "voice2"]
     assert said.count("no validation on crops") == 1
     assert data.val_dataloader() == []
-
-
-def test_no_vocals(folders, tmp_path):
-    data = ready(prepared=tmp_path, instrumentals=[folders / "instrumentals"], validation_share=0.0)
-    with pytest.raises(DataError, match="no vocals to train on"):
-        data.train_dataloader()

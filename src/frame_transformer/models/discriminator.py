@@ -14,7 +14,7 @@ from .mask_model import Blocks, MaskModel
 
 @dataclass(frozen=True)
 class DiscriminatorConfig(LevelSizes):
-    """Attributes as in :class:`AsymUNetMCTConfig`; the positions of the deepest level are the bands."""
+    """Attributes as in :class:`AsymUNetMCTConfig`. Each position of the deepest level is one band of the output."""
 
     widths: tuple[int, ...] = (8, 16, 24, 32, 48, 64)
     attention_maps: int | tuple[int, ...] = (0, 0, 1, 1, 1)

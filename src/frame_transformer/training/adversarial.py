@@ -41,12 +41,13 @@ class Adversarial(Supervised):
     ):
         """
         Args:
-            discriminator: its sizes.
-            discriminator_weights: a model file of an earlier stage, whose encoder it starts from.
-            discriminator_learning_rate: over the generator's.
-            accuracy_weight: of the supervised loss, against 1 for the adversarial one.
-            discriminator_steps_ahead: steps at the beginning in which only the supervised loss teaches the generator.
-            presence_threshold: level of the vocals (dB over the crop's mixture) above which a frame holds voice.
+            discriminator: sizes of the discriminator.
+            discriminator_weights: a model file of an earlier stage, whose encoder the discriminator starts from.
+            discriminator_learning_rate: ratio to the generator's learning rate.
+            accuracy_weight: weight of the supervised loss, relative to 1 for the adversarial one.
+            discriminator_steps_ahead: steps at the beginning in which the generator has only the supervised loss.
+            presence_threshold: level of the vocals (dB relative to the crop's mixture) above which a frame contains
+                voice.
         """
         super().__init__(*args, **kwargs)
         self.discriminator = FrameDiscriminator(discriminator, self.network.signal)
@@ -62,7 +63,7 @@ class Adversarial(Supervised):
         mask = self.estimate(magnitudes)
         generated = mask * magnitudes
         # If voice and music have opposite phase, the music is louder than the mixture, which no mask can produce. The
-        # discriminator would rely on that alone and teach the network to mask less.
+        # discriminator would rely on that alone, and the network would learn to mask less.
         true = (self.spectrogram(batch["instrumental"]).abs() * mixture.factor).minimum(magnitudes)
         supervised = self.mask_losses(mask, mixture, batch)
 
@@ -94,9 +95,9 @@ class Adversarial(Supervised):
         }
 
     def mask_metrics(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Energy of the voice that the mask leaves in the instrumental, over all of its energy: dB, of the batch.
+        """Energy (dB) of the voice that the mask leaves in the instrumental, relative to all of the voice.
 
-        Masking is linear, so that what becomes of the voice alone is known exactly.
+        It is known exactly, because masking is linear.
         """
         voice = self.spectrogram(batch["vocals"])
         return {"residual_vocals_db": 10 * (energy(mask.detach() * voice) / energy(voice)).log10()}
@@ -106,10 +107,13 @@ class Adversarial(Supervised):
 
 
 def vocal_presence(vocals: Tensor, mixture: Tensor, n_fft: int, hop_length: int, threshold: float) -> Tensor:
-    """Which STFT frames hold vocals: float32 (batch, 1 + samples // hop_length) of 0 and 1.
+    """Which STFT frames contain vocals: float32 (batch, 1 + samples // hop_length) of 0 and 1.
 
-    A frame (centred, ``n_fft`` samples) holds vocals when their RMS in it is more than ``threshold`` dB above (below,
-    if negative) the RMS of the whole mixture (batch, channels, samples).
+    A frame (centred, ``n_fft`` samples) contains vocals if their RMS in it exceeds the RMS of the whole mixture by
+    ``threshold`` dB.
+
+    Args:
+        vocals, mixture: (batch, channels, samples).
     """
     power = vocals.square().mean(dim=1, keepdim=True)
     frames = functional.avg_pool1d(power, n_fft, hop_length, padding=n_fft // 2, count_include_pad=False)[:, 0]
@@ -118,9 +122,11 @@ def vocal_presence(vocals: Tensor, mixture: Tensor, n_fft: int, hop_length: int,
 
 
 def discriminator_accuracy(logits_generated: Tensor, logits_true: Tensor, voice: Tensor) -> dict[str, Tensor]:
-    """Share of right answers about frames with voice in the mixture: generated ones, true ones, and their mean.
+    """Accuracy on frames with voice in the mixture: for generated frames, true frames, and the mean (0.5 is guessing).
 
-    logits (batch, bands, time) for "never held voice"; voice (batch, 1, time) of 0 and 1. 0.5 in the mean is guessing.
+    Args:
+        logits_generated, logits_true: (batch, bands, time), positive for "never contained voice".
+        voice: (batch, 1, time) of 0 and 1.
     """
     weight = voice.expand_as(logits_true)
     count = weight.sum().clamp_min(1)

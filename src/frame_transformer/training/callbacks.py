@@ -66,9 +66,9 @@ class SongValidation(Callback):
     """Evaluates the EMA of the weights on whole songs at regular intervals, and at the end of training.
 
     A measurement is one line of ``validation.jsonl`` in the folder of the run: step, minutes of training, mean loss
-    since the last one, and the utterance SDR (dB) of vocals and instrumental. Songs are folders with ``vocals`` and
-    ``instrumental``, optionally in groups (``group/song/vocals``); a group counts with the mean of its songs. The model
-    with the EMA of the weights is written to ``model.safetensors`` at the same time.
+    since the previous one, and the utterance SDR (dB) of vocals and instrumental. Songs are folders with ``vocals`` and
+    ``instrumental``, optionally in groups (``group/song/vocals``), which are reported as the mean of their songs. The
+    model is written to ``model.safetensors`` at the same time.
     """
 
     def __init__(self, folder: Path, every_minutes: float, schedule: Schedule):
@@ -76,7 +76,7 @@ class SongValidation(Callback):
         Args:
             folder: folder of the songs.
             every_minutes: minutes of training between measurements.
-            schedule: its clock is paused during measurements.
+            schedule: clock of the training, paused during measurements.
 
         Raises:
             DataError: the folder holds no songs with stems.
@@ -104,7 +104,7 @@ class SongValidation(Callback):
             self.measure(trainer, pl_module)
 
     def measure(self, trainer: Trainer, stage: Any) -> None:
-        """Writes the model and its scores."""
+        """Writes the model, separates the songs with it and writes the scores."""
         self.schedule.pause()
         folder = Path(trainer.default_root_dir)
         stage.save(folder / "model.safetensors")

@@ -89,7 +89,8 @@ def checkpoints(folder: Path) -> list[Path]:
 def to_resume(resume: str, folder: Path) -> Path | None:
     """The checkpoint that ``--resume`` means: "auto" is the latest in ``folder``, if any; "never" is none.
 
-    Raises TrainingError if the file is missing, or if a new run would overwrite the checkpoints of another.
+    Raises:
+        TrainingError: the file is missing, or a new run would overwrite the checkpoints of another.
     """
     latest = next(iter(checkpoints(folder)), None)
     if resume == "auto":

@@ -36,7 +36,7 @@ VALIDATION_CROPS = CropConfig(no_vocals=0.0, only_vocals=0.0, same_song=1.0, act
 
 
 class Batches(Sampler[list[int]]):
-    """The batches of one epoch; those before ``start`` were used before an interruption."""
+    """The batches of one epoch. Those before ``start`` count, but were used before an interruption."""
 
     def __init__(self, batches: Sequence[list[int]], start: int):
         self.batches, self.start = batches, start
@@ -87,9 +87,9 @@ class TrainingData(lightning.LightningDataModule):
             songs: folders of songs with their stems. unlabelled: folders of any music, for pretraining.
             index: index written by `frame-transformer data scan`; unusable songs are left out, and near duplicates stay
                 in the same split.
-            task, hop_length: what the crops are for, and samples from one frame to the next: those of the model.
+            task, hop_length: those of the stage and its network.
             phases: lengths of crops and sizes of batches, in order.
-            crops_per_epoch: training crops, of all processes, between two validations.
+            crops_per_epoch: training crops of all processes between two validations.
             validation_crops: crops of validation songs. validation_share: share of songs kept for validation.
             workers: processes that read crops, for each training process.
             seed: seed of the crops and of the split into training and validation.
@@ -109,8 +109,8 @@ class TrainingData(lightning.LightningDataModule):
         self.validation_share, self.workers, self.seed = validation_share, workers, seed
         self.crops, self.voxaug = crops, voxaug
         self.phase = phases[0]  # of the current epoch
-        self._epoch_begin = 0  # optimizer step at which the epoch began
-        self._resumed = False  # whether that is from a checkpoint
+        self._epoch_begin = 0  # optimizer step
+        self._resumed = False  # whether _epoch_begin was read from a checkpoint
 
     def prepare_data(self) -> None:
         """Decodes new and changed songs of the folders, and reports how many were skipped."""

@@ -1,4 +1,4 @@
-"""Losses of separated crops. All are means over their elements, so that their scale does not depend on the crop."""
+"""Losses of separated crops. Their scale does not depend on the length of the crop."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class LossWeights:
     """Weights of the terms of the supervised loss; a term with weight 0 is not computed.
 
     Attributes:
-        instrumental: L1 between masked mixture and instrumental magnitudes, both over the crop's largest magnitude:
-            the loss of the original research.
-        vocals: the same between what the mask leaves and the magnitudes of the vocals.
+        instrumental: L1 between the normalised magnitudes of masked mixture and instrumental: the loss of the original
+            research.
+        vocals: the same for what the mask removes and the vocals.
         multi_resolution: :func:`multi_resolution_stft` of the instrumental.
         waveform: L1 between samples of the instrumental, over the RMS of the mixture.
         sdr: :func:`error_ratio` of the spectra.
@@ -48,7 +48,7 @@ def error_ratio(masked: Tensor, instrumental: Tensor, mixture: Tensor) -> Tensor
     network leaves quiet voices in the instrumental; with squared errors it estimates the expected mask. The ratio is
     limited to −30 dB, because crops without voice would outweigh the others.
 
-    Complex spectra (batch, channels, frequency, time); the mean over the batch.
+    Takes complex spectra (batch, channels, frequency, time); returns the mean over the batch.
     """
     whole = mixture.abs().square().sum((1, 2, 3)).clamp_min(1e-3)
     error = (masked - instrumental).abs().square().sum((1, 2, 3))
@@ -58,7 +58,7 @@ def error_ratio(masked: Tensor, instrumental: Tensor, mixture: Tensor) -> Tensor
 def relative_distance(masked: Tensor, instrumental: Tensor, vocals: Tensor, mixture: Tensor) -> Tensor:
     """L1 of the magnitudes of both stems, over the mixture's, so that quiet crops count as much as loud ones.
 
-    Complex spectra (batch, channels, frequency, time); the mean over the batch.
+    Takes complex spectra (batch, channels, frequency, time); returns the mean over the batch.
     """
     distance = (masked.abs() - instrumental.abs()).abs() + ((mixture - masked).abs() - vocals.abs()).abs()
     return (distance.sum((1, 2, 3)) / mixture.abs().sum((1, 2, 3)).clamp_min(1e-3)).mean()

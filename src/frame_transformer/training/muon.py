@@ -9,10 +9,10 @@ from torch.optim import AdamW, Optimizer
 
 
 class Muon(Optimizer):
-    """Momentum whose update is made orthogonal (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
+    """Momentum with orthogonalised updates (Jordan et al. 2024, "Muon: an optimizer for hidden layers").
 
-    torch.optim.Muon takes matrices only; here the kernels of a convolution are the columns of one. A weight decay near
-    1 keeps singular values near 1: without it the squares of the activation make the logits grow until they saturate.
+    Unlike torch.optim.Muon, which takes only matrices, it flattens the kernels of a convolution to rows. A weight decay
+    near 1 keeps singular values near 1. Without it the squared ReLUs make the logits grow until they saturate.
     """
 
     def __init__(self, params: Iterable, lr: float = 0.01, momentum: float = 0.95, weight_decay: float = 1.0):
@@ -36,9 +36,9 @@ class Muon(Optimizer):
 
 
 def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
-    """Five steps of the quintic Newton-Schulz iteration that the paper of Muon tunes: singular values go near 1.
+    """Moves the singular values of a matrix near 1 by the quintic Newton-Schulz iteration of Muon.
 
-    Each step multiplies ``x`` by a polynomial of its Gram matrix, so the iteration runs on that small matrix, and ``x``
+    Each step multiplies ``x`` by a polynomial of its Gram matrix. So the iteration runs on that small matrix, and ``x``
     is multiplied once by the product of all polynomials.
     """
     x = x / (x.norm() + 1e-7)
@@ -55,9 +55,9 @@ def orthogonal(x: Tensor, steps: int = 5) -> Tensor:
 
 
 def split_kernels(network: nn.Module) -> list[dict[str, Any]]:
-    """Two groups for an optimizer, with all weights to be trained: kernels of hidden convolutions, and the rest.
+    """Splits the trainable weights into two groups for an optimizer: kernels of hidden convolutions, and the rest.
 
-    The layer ``out`` is not hidden, and depthwise kernels are no matrices: both belong to the rest.
+    The layer ``out`` is not hidden, and depthwise kernels are not matrices; both belong to the rest.
     """
     groups: list[dict[str, Any]] = [{"params": [], "kernels": True}, {"params": [], "kernels": False}]
     for name, parameter in network.named_parameters():
@@ -68,7 +68,7 @@ def split_kernels(network: nn.Module) -> list[dict[str, Any]]:
 
 
 class MuonWithAdamW(Optimizer):
-    """One optimizer of groups as `split_kernels` makes them: `Muon` for those of kernels, AdamW for the others."""
+    """`Muon` for the kernels and AdamW for the rest, with the groups of `split_kernels`."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class MuonWithAdamW(Optimizer):
         """
         Args:
             params: groups with the key "kernels".
-            lr, momentum, weight_decay: of Muon.
-            adamw_lr, adamw_betas, adamw_weight_decay: of AdamW.
+            lr, momentum, weight_decay: arguments of Muon.
+            adamw_lr, adamw_betas, adamw_weight_decay: arguments of AdamW.
         """
         groups = list(params)
         self._muon = Muon(_chosen(groups, True), lr, momentum, weight_decay)
@@ -94,7 +94,7 @@ class MuonWithAdamW(Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None if closure is None else closure()
         for part, kernels in ((self._muon, True), (self._adamw, False)):
-            # Both are here, as loading a state replaces them.
+            # Loading a state replaces the groups and states of this optimizer.
             part.param_groups, part.state = _chosen(self.param_groups, kernels), self.state
             part.step()
         return loss

@@ -14,10 +14,10 @@ class Corruption:
     """Corruption of the magnitudes of a crop.
 
     Attributes:
-        time_share: share of the frames in corrupted spans. time_span: frames of a span.
+        time_share: share of the frames in corrupted spans. time_span: frames in a span.
         band_share: share of the bins in corrupted bands. band_span: share of all bins in a band.
         noise, swap: shares of the spans that get noise added, or another crop's magnitudes, instead of silence.
-        noise_level: standard deviation of the noise, over the crop's largest magnitude.
+        noise_level: standard deviation of the noise that is added to normalised magnitudes.
     """
 
     time_share: float = 0.3
@@ -33,8 +33,8 @@ def corrupt(magnitudes: Tensor, config: Corruption) -> tuple[Tensor, Tensor]:
     """Corrupts spans of frames and bands, alike in all channels.
 
     A span is silenced, replaced by another crop, or covered with noise. The first two correspond to masks and random
-    tokens in BERT (Devlin et al. 2018, section 3.1), the last to the denoising of decoder pretraining (Asiedu et al.
-    2022).
+    tokens in BERT (Devlin et al. 2018, section 3.1), the last to denoising (Asiedu et al. 2022, "Decoder denoising
+    pretraining for semantic segmentation").
 
     Returns:
         the corrupted magnitudes (batch, channels, frequency, time), and where, as bool (batch, 1, frequency, time).
@@ -53,7 +53,7 @@ def corrupt(magnitudes: Tensor, config: Corruption) -> tuple[Tensor, Tensor]:
 
 
 def _spans(batch: int, length: int, share: float, span: int, device: torch.device) -> Tensor:
-    """(batch, length): −1 outside the spans, inside a number in [0, 1) that all of a span have in common."""
+    """(batch, length): −1 outside the spans, and inside each span one random number in [0, 1)."""
     begins = torch.rand(batch, length, device=device) < share / span
     kinds = torch.where(begins, torch.rand(batch, length, device=device), -torch.ones((), device=device))
     padded = torch.nn.functional.pad(kinds, (span - 1, 0), value=-1.0)

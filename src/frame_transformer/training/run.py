@@ -53,7 +53,7 @@ def config_arguments(name_or_path: str) -> list[str]:
 
 
 class TrainCLI(LightningCLI):
-    """The arguments of ``frame-transformer train``: LightningCLI's without subcommands, and those of the run itself."""
+    """The arguments of ``frame-transformer train``: those of LightningCLI without subcommands, and those of the run."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str, help="Folder of the run: checkpoints, curves, the finished model.")
@@ -92,7 +92,7 @@ class TrainCLI(LightningCLI):
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """The arguments with names of configurations replaced by their files; the default where none is given."""
+    """Replaces names of configurations by their files and adds the default values of ``--config`` and ``--output``."""
     out, configs = [], []
     items = iter(arguments)
     for item in items:
@@ -109,11 +109,11 @@ def expand(arguments: list[str]) -> list[str]:
 
 
 def parse(arguments: list[str]) -> TrainCLI:
-    """Everything a run consists of, made as the arguments of ``frame-transformer train`` say.
+    """Creates all parts of a run from the arguments of ``frame-transformer train``.
 
     Raises:
-        OptionError: arguments that do not parse or fit together. TrainingError, DataError, ModelError: what the user
-        can mend.
+        OptionError: arguments do not parse or do not fit together. TrainingError: the run cannot be continued or would
+        overwrite another. DataError: the validation songs cannot be found. ModelError: weights cannot be loaded.
     """
     quieten()
     register()
@@ -166,16 +166,21 @@ def readable(message: str) -> str:
 
 
 def train(arguments: list[str]) -> Path:
-    """Trains as the arguments of ``frame-transformer train`` say, and returns the path of the finished model.
+    """Trains with the arguments of ``frame-transformer train`` and returns the path of the finished model.
 
     Raises:
-        TrainingError, DataError, ModelError: what the user can mend. OptionError: arguments that do not parse.
+        FrameTransformerError: of :func:`parse` and :func:`run`.
     """
     return run(parse(arguments))
 
 
 def run(cli: TrainCLI) -> Path:
-    """Trains, writes the finished model into the run's folder and returns its path; raises what :func:`train` does."""
+    """Trains, writes the finished model to the folder of the run and returns its path.
+
+    Raises:
+        DataError: training data is missing or damaged. TrainingError: the loss is not finite, a checkpoint cannot be
+        written, or another process was lost. ModelError: the model cannot be written.
+    """
     torch.set_flush_denormal(True)
     cli.output.mkdir(parents=True, exist_ok=True)
     if cli.trainer.is_global_zero:

@@ -16,7 +16,7 @@ class Phase:
     """A phase of training with crops of one length.
 
     Attributes:
-        until: optimizer step at which it ends; None in the last phase, which goes on to the end of training.
+        until: optimizer step at which the phase ends; None for the last phase.
         frames: spectrogram frames of a crop.
         batch_size: crops of one process in one pass.
         accumulation: passes whose gradients are added up for one step.
@@ -28,11 +28,11 @@ class Phase:
     accumulation: int = 1
 
     def samples(self, hop_length: int) -> int:
-        """Length of a crop."""
+        """Length of a crop in samples."""
         return (self.frames - 1) * hop_length
 
     def batches(self, crops: Sequence[int], step: int) -> list[list[int]]:
-        """The crops of each pass of an epoch that begins at an optimizer step: whole steps, none after ``until``."""
+        """The crops of each pass of an epoch that begins at ``step``: only whole steps, and none after ``until``."""
         passes = len(crops) // (self.batch_size * self.accumulation) * self.accumulation
         if self.until is not None:
             passes = min(passes, (self.until - step) * self.accumulation)
@@ -40,7 +40,11 @@ class Phase:
 
 
 def check_phases(phases: Sequence[Phase]) -> None:
-    """Raises TrainingError unless the phases follow each other and the last has no end."""
+    """Checks that phases follow each other and the last one has no end.
+
+    Raises:
+        TrainingError: they do not, or a size is not positive.
+    """
     ends = [phase.until for phase in phases]
     if not ends or ends[-1] is not None:
         raise TrainingError("--data.phases: the last phase must have until: null")
@@ -52,14 +56,14 @@ def check_phases(phases: Sequence[Phase]) -> None:
 
 
 def phase_at(phases: Sequence[Phase], step: int) -> Phase:
-    """The phase that the optimizer step belongs to, counted from 0."""
+    """The phase of an optimizer step, counted from 0."""
     return next(phase for phase in phases if phase.until is None or step < phase.until)
 
 
 class Schedule(Callback):
-    """Sets the learning rate of every step, keeps the time, and ends training when its time is spent.
+    """Sets the learning rate of every step, measures the time, and ends training when its time is spent.
 
-    The clock stands still during validation and between the runs of a training that is resumed.
+    The clock stops during validation, and between the runs of a training that is resumed.
     """
 
     def __init__(
@@ -72,12 +76,11 @@ class Schedule(Callback):
     ):
         """
         Args:
-            warmup_steps: over which the learning rate grows linearly to its peak, which is the optimizer's.
-            decay_power: the rate falls with this power of the share of the training that is left.
-            final_learning_rate: at the end, over the peak.
-            max_minutes: length of the training, resumed runs included; without it, ``trainer.max_steps`` decides.
-            spent_minutes: minutes that count as spent when a training begins, such as those that made
-                ``model.initial_weights``.
+            warmup_steps: steps over which the learning rate grows linearly to its peak, that of the optimizer.
+            decay_power: the learning rate falls with this power of the share of the training that is left.
+            final_learning_rate: learning rate at the end, relative to the peak.
+            max_minutes: length of the training, including resumed runs; without it, ``trainer.max_steps`` decides.
+            spent_minutes: minutes that count as spent at the beginning, such as those of ``model.initial_weights``.
         """
         self.warmup_steps, self.decay_power, self.final_learning_rate = warmup_steps, decay_power, final_learning_rate
         self.max_seconds = None if max_minutes is None else 60 * max_minutes
@@ -85,12 +88,12 @@ class Schedule(Callback):
         self.spent, self._running_since = self.seconds, 0.0  # the clock of this process
 
     def factor(self, step: int, left: float) -> float:
-        """The learning rate over its peak at a step, with this share of the training left."""
+        """The learning rate of a step relative to the peak, with this share of the training left."""
         decay = self.final_learning_rate + (1 - self.final_learning_rate) * left**self.decay_power
         return min((step + 1) / max(1, self.warmup_steps), decay)
 
     def left(self, trainer: Trainer) -> float:
-        """The share of the training that is left: of its time, or of its steps, whichever ends first."""
+        """The share of the training that is left, in time or in steps, whichever ends first."""
         shares = [1.0]
         if self.max_seconds is not None:
             shares.append(1 - self.seconds / self.max_seconds)

@@ -12,7 +12,7 @@ SILENCE = 1e-6
 class Spectrogram(nn.Module):
     """The short-time Fourier transform that a model reads (periodic Hann window, centred, reflect padding).
 
-    The Nyquist bin is left out: networks do not see it, and it belongs to no instrumental.
+    The Nyquist bin is left out: networks do not see it, and the separator assigns it to the vocals.
     """
 
     window: Tensor
@@ -36,16 +36,17 @@ class Spectrogram(nn.Module):
     def scale(self, magnitudes: Tensor) -> Tensor:
         """What the magnitudes of each crop are divided by: (batch, channels, n_fft / 2, time) → (batch, 1, 1, 1).
 
-        The signal's normalization, with the crop for the separator's window or song.
+        This is ``SignalConfig.normalization``, with the crop in place of the song or window.
         """
         if self.normalization == "window_level":
             return window_level(magnitudes)
         return magnitudes.amax(dim=(1, 2, 3), keepdim=True).clamp_min(SILENCE)
 
     def random_gain(self, limits: tuple[float, float], scale: Tensor) -> Tensor:
-        """Factors of the normalized magnitudes in training, of the shape of ``scale``.
+        """Factors of the normalised magnitudes in training, of the shape of ``scale``.
 
-        Uniform for a song's largest magnitude, of which a crop rarely holds the whole; log-uniform for levels.
+        Uniform for ``"song_peak"``, because a crop rarely contains the largest magnitude of its song; log-uniform for
+        ``"window_level"``.
         """
         low, high = limits
         share = torch.rand_like(scale)

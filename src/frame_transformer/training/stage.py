@@ -28,8 +28,12 @@ OptimizerFactory = Callable[[Iterable], Optimizer]
 
 
 class Mixture(NamedTuple):
-    """The mixtures of a batch: spectrum (batch, channels, n_fft / 2, time), and the magnitudes that the network reads,
-    which are those of the spectrum times ``factor`` (batch, 1, 1, 1).
+    """The mixtures of a batch.
+
+    Attributes:
+        spectrum: complex (batch, channels, n_fft / 2, time).
+        magnitudes: the network's input, the magnitudes of ``spectrum`` times ``factor``.
+        factor: (batch, 1, 1, 1).
     """
 
     spectrum: Tensor
@@ -38,11 +42,11 @@ class Mixture(NamedTuple):
 
 
 class Stage(lightning.LightningModule):
-    """Base of the stages: batches in, losses out.
+    """Base class of the stages: batches in, losses out.
 
     The exponential moving average (EMA) of the weights is a separate module, so that checkpoints, replicas and shards
-    include it like any other; validation and the finished model use it. All random numbers of a step depend on
-    the crops of its batch alone: a resumed run draws what an uninterrupted one would have.
+    include it like any other; validation and the finished model use it. All random numbers of a step depend only on
+    the crops of its batch, so that a resumed run draws what an uninterrupted one would have drawn.
     """
 
     task: Literal["separate", "pretrain"] = "separate"
@@ -62,12 +66,11 @@ class Stage(lightning.LightningModule):
         """
         Args:
             network: configuration of the model, of any family.
-            initial_weights: a model file to start from, such as an earlier stage's; it must have the same network.
-            optimizer: makes the optimizer; its learning rate is the peak, see :class:`Schedule`.
+            initial_weights: a model file to start from, such as an earlier stage's, with the same network.
+            optimizer: creates the optimizer; its learning rate is the peak of the :class:`Schedule`.
             average_decay: decay of the EMA of the weights; at most (1 + n) / (10 + n) at step n.
-            gain: range of a random factor of the normalized magnitudes: uniform where a song's largest magnitude is
-                made 1, since that of a crop is rarely the song's; log-uniform where levels are.
-            gradient_checkpointing: compute the activations of each block again in the backward pass, to save memory.
+            gain: range of a random factor of the normalised magnitudes, see :meth:`Spectrogram.random_gain`.
+            gradient_checkpointing: recompute the activations of each block in the backward pass, to save memory.
         """
         super().__init__()
         self.network = network
@@ -90,7 +93,7 @@ class Stage(lightning.LightningModule):
     # Of each batch
 
     def read(self, batch: Batch) -> Mixture:
-        """The mixtures as the network reads them: normalized, and in training at a random gain."""
+        """Spectra and normalised magnitudes of the mixtures, the latter in training with a random gain."""
         spectrum = self.spectrogram(batch["mixture"])
         magnitudes = spectrum.abs()
         factor = 1 / self.spectrogram.scale(magnitudes)
@@ -99,16 +102,16 @@ class Stage(lightning.LightningModule):
         return Mixture(spectrum, magnitudes * factor, factor)
 
     def estimate(self, magnitudes: Tensor) -> Tensor:
-        """The mask for magnitudes, of the same shape: by the network in training, else with the averaged weights."""
+        """The mask for magnitudes, of the same shape: from the network in training, otherwise from its EMA."""
         model = self.model if self.training else self.average.module
         return model(magnitudes).float().sigmoid()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss by name, "loss" being what is minimised; others are only reported."""
+        """The terms by name: "loss" is minimised, the others are only logged."""
         raise NotImplementedError
 
     def shown(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the line of progress shows: the loss, then signal-to-distortion ratios by stem."""
+        """What the progress line shows: the loss, then the SDR (dB) of each stem."""
         return {"loss": losses["loss"].detach()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
@@ -124,7 +127,7 @@ class Stage(lightning.LightningModule):
         torch.manual_seed(int(batch["seed"][0]))
 
     def report_batch(self, batch: Batch, values: Mapping[str, float]) -> str:
-        """Writes what a batch with a loss that is not finite was made of; returns the message for the user."""
+        """Writes a report about a batch whose loss is not finite; returns the message for the user."""
         step, folder = self.global_step, Path(self.trainer.default_root_dir)
         path = folder / f"not-finite-step-{step:08d}-rank-{self.global_rank}.json"
         songs = list(batch["songs"])
@@ -146,7 +149,7 @@ class Stage(lightning.LightningModule):
         return optimizer
 
     def networks(self) -> dict[str, tuple[nn.Module, float]]:
-        """What is trained, with its learning rate over the optimizer's; each one's gradient is clipped on its own."""
+        """What is trained, with the ratio of its learning rate to the optimizer's. Gradients are clipped separately."""
         return {"network": (self.model, 1.0)}
 
     def configure_gradient_clipping(
@@ -168,7 +171,7 @@ class Stage(lightning.LightningModule):
     # The result
 
     def save(self, path: Path) -> None:
-        """Writes the averaged model for the separator. All processes must call it, since each may hold a part."""
+        """Writes the model with the EMA of the weights. All processes must call it, because each may hold a part."""
         whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(self.average.module, options=whole)
         if self.trainer.is_global_zero:
@@ -185,7 +188,11 @@ def _move_average(decay: float, averages: list[Tensor], current: list[Tensor], s
 
 
 def copy_weights(model: MaskModel, path: str) -> None:
-    """Copies the weights of a model file. Raises ModelError where there is none, TrainingError where it differs."""
+    """Copies the weights of a model file.
+
+    Raises:
+        ModelError: it cannot be loaded. TrainingError: its network differs from that of ``model``.
+    """
     source = load_model(path)
     if source.config != model.config and source.state_dict().keys() != model.state_dict().keys():
         raise TrainingError(f"--model.initial_weights {path}: its network is not that of --model.network")

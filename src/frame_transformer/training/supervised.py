@@ -15,12 +15,12 @@ STEMS = ("vocals", "instrumental")
 
 
 class Supervised(Stage):
-    """Learns the instrumental mask from mixtures whose stems are known."""
+    """Learns the mask of the instrumental from mixtures with known stems."""
 
     def __init__(self, *args: Any, loss: LossWeights = LossWeights(), **kwargs: Any):  # noqa: B008 - frozen
         """
         Args:
-            loss: weights of the loss's terms.
+            loss: weights of the terms of the loss.
         """
         super().__init__(*args, **kwargs)
         self.loss = loss
@@ -30,9 +30,9 @@ class Supervised(Stage):
         return self.mask_losses(self.estimate(mixture.magnitudes), mixture, batch)
 
     def mask_losses(self, mask: Tensor, mixture: Mixture, batch: Batch) -> dict[str, Tensor]:
-        """The terms with a weight, their weighted sum as "loss", and the SDR of both stems over the whole batch in dB.
+        """The terms of the loss that have a weight, their weighted sum, and the SDR of both stems over the batch in dB.
 
-        mask (batch, channels, n_fft / 2, time).
+        mask: (batch, channels, n_fft / 2, time).
         """
         weights, losses = self.loss, {}
         spectrum, masked = mixture.spectrum, mask * mixture.spectrum
@@ -61,7 +61,7 @@ class Supervised(Stage):
         return super().shown(losses) | {name: losses[f"sdr_{name}"] for name in STEMS}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Logs the loss and the SDR (dB, mean over crops of 10·log10 of energy over energy of the error)."""
+        """Logs the loss and the SDR of both stems in dB, the mean over crops."""
         mixture = self.read(batch)
         mask = self.estimate(mixture.magnitudes)
         instrumental = self.spectrogram.inverse(mask * mixture.spectrum, batch["mixture"].shape[-1])
@@ -77,5 +77,5 @@ class Supervised(Stage):
             self.excerpt = {name: stem[0] for name, stem in ({"mixture": batch["mixture"]} | estimates).items()}
 
     def mask_metrics(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """What else validation reports of a mask."""
+        """Further metrics of a mask for validation."""
         return {}

@@ -22,13 +22,13 @@ def say(message: str) -> None:
 
 @rank_zero_only
 def show(message: str) -> None:
-    """Shows a progress line; in a terminal it replaces the last one."""
+    """Shows a progress line, which replaces the previous one in a terminal."""
     terminal = sys.stderr.isatty()
     print("\r\x1b[K" * terminal + message, end="" if terminal else "\n", file=sys.stderr, flush=True)
 
 
 def counted(what: str) -> Callable[[int, int, str], None]:
-    """A callback of songs done, songs in all and the last one's name, which shows at most one line a second."""
+    """A callback with (songs done, total songs, name of the last one); shows at most one line a second."""
     shown = time.monotonic()
 
     def progress(done: int, total: int, name: str) -> None:
@@ -41,9 +41,9 @@ def counted(what: str) -> Callable[[int, int, str], None]:
 
 
 class ProgressLine(ProgressBar):
-    """Step, loss and SDR (averages over the last hundred steps or so), samples a second, and the time left.
+    """Step, loss and SDR (averages over about the last hundred batches), samples per second, and the time left.
 
-    In a terminal the line is kept up to date; elsewhere there is one a minute.
+    In a terminal the line is updated in place; elsewhere a new one is printed every minute.
     """
 
     def __init__(self, schedule: Schedule):
@@ -75,7 +75,7 @@ class ProgressLine(ProgressBar):
         say("")
 
     def line(self, trainer: Trainer, samples_per_second: float) -> str:
-        """As it is shown."""
+        """The text of the progress line."""
         averages = {name: float(value) for name, value in self._averages.items()}
         parts = [f"step {trainer.global_step}", f"loss {averages.pop('loss'):.4f}"]
         if averages:
