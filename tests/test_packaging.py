@@ -47,7 +47,8 @@ def test_the_wheel_separates_in_an_empty_environment(archives, tmp_path, song):
         cwd=tmp_path, env=clean, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     assert Path(where).is_relative_to(packages)
-    assert (packages / "frame_transformer" / "training" / "configs" / "default.yaml").is_file()
+    source, installed = (folder / "frame_transformer/training/configs" for folder in (ROOT / "src", packages))
+    assert {path.name for path in installed.rglob("*")} == {path.name for path in source.rglob("*")}
     assert run("--version").startswith("frame-transformer ")
     run("separate", song(samples=20_000), "--window", "64", "--context", "0")
     assert decode(tmp_path / "separated" / "default" / "song" / "vocals.wav")[0].shape == (2, 20_000)

@@ -143,7 +143,7 @@ class VoxAug:
 
     @torch.no_grad()
     def __call__(self, crops: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns float32 "mixture", "instrumental" and "vocals" `(batch, 2, samples)`, and the names of the "songs".
+        """Returns float32 "mixture", "instrumental" and "vocals" `(batch, 2, samples)`, "songs" and "seed".
 
         The mixture is the sum of the other two and never exceeds full scale. Each result depends only on the crop and
         its seed, not on the rest of the batch.
@@ -183,14 +183,16 @@ class VoxAug:
             "instrumental": instrumental,
             "vocals": vocals,
             "songs": crops["songs"],
+            "seed": crops["seed"],
         }
 
     @torch.no_grad()
     def music(self, crops: Mapping[str, Any]) -> dict[str, Any]:
-        """Augments crops of unlabelled music (`MusicDataset`) like instrumentals; returns "mixture" and "songs"."""
+        """Augments crops of unlabelled music (`MusicDataset`) like instrumentals: "mixture", "songs" and "seed"."""
         seeds = crops["seed"].tolist()
         music, _ = self._retime(crops["music"].float() / FULL_SCALE, seeds)
-        return {"mixture": self._effects(music, self.config.instrumental, seeds, 1), "songs": crops["songs"]}
+        mixture = self._effects(music, self.config.instrumental, seeds, 1)
+        return {"mixture": mixture, "songs": crops["songs"], "seed": crops["seed"]}
 
     def _retime(self, x: Tensor, seeds: list[int]) -> tuple[Tensor, np.ndarray]:
         """Changes tempo and pitch of the crops and cuts them to length; also returns the pitch ratio of each."""

@@ -51,10 +51,10 @@ class Batches(Sampler[list[int]]):
 class TrainingData(lightning.LightningDataModule):
     """Crops of prepared songs in batches according to the phases, mixed and augmented on the training device.
 
-    Where that is the CPU, the workers mix, beside the training step.
+    If that is the CPU, the workers mix and augment, in parallel to the training step.
 
-    Batches are those of `VoxAug` ("mixture", "instrumental", "vocals", "songs"), or of `VoxAug.music` for pretraining
-    ("mixture", "songs"), and the "seed" of each crop. The crops of an epoch do not depend on the number of processes or
+    Batches are those of `VoxAug` ("mixture", "instrumental", "vocals", "songs", "seed"), or of `VoxAug.music` for
+    pretraining ("mixture", "songs", "seed"). The crops of an epoch do not depend on the number of processes or
     workers. An epoch ends with its phase, so that all its batches have the same size. Needs a Trainer with
     ``use_distributed_sampler=False`` and ``reload_dataloaders_every_n_epochs=1``.
     """
@@ -165,7 +165,7 @@ class TrainingData(lightning.LightningDataModule):
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         if self._on_cpu:
             return batch
-        return _mixed(batch, self._mix(self.training if self.trainer.training else self.validation))
+        return self._mix(self.training if self.trainer.training else self.validation)(batch)
 
     @property
     def _on_cpu(self) -> bool:
@@ -203,11 +203,7 @@ class TrainingData(lightning.LightningDataModule):
 
 
 def _collated(crops: list[dict[str, Any]], mix: Mix) -> dict[str, Any]:
-    return _mixed(default_collate(crops), mix)
-
-
-def _mixed(batch: dict[str, Any], mix: Mix) -> dict[str, Any]:
-    return mix(batch) | {"seed": batch["seed"]}
+    return mix(default_collate(crops))
 
 
 def _list(folders: Folders) -> list[Path]:
