@@ -77,7 +77,7 @@ def test_playlists_and_patterns_and_json(run, song, tiny_file, tmp_path):
         (("song.wav", "--stems", "drums"), "stems must be of"),
         (("song.wav", "--images", "--filename", "{stem}.wav"), "needs {stem} and {ext}"),
         (("song.wav", "--weights", "1,2"), "2 weights for 1 models"),
-        (("song.wav", "--weights", "much"), "numbers with commas"),
+        (("song.wav", "--weights", "much"), "numbers separated by commas"),
         (("song.wav", "--bitrate", "high"), "kbit/s"),
         (("song.wav", "--dtype", "int4"), "unknown dtype"),
         (("song.wav", "--tta", "--context", "0"), "needs a context"),

@@ -142,7 +142,7 @@ def test_folder_without_stems(tmp_path, noise):
 
 
 def test_file_that_holds_no_stems(tmp_path, noise):
-    with pytest.raises(DataError, match=r"song.wav: is no song with stems"):
+    with pytest.raises(DataError, match=r"song.wav: is not a song with stems"):
         find_references([write(tmp_path / "song.wav", noise(2, 9000))])
 
 

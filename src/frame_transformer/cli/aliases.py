@@ -65,7 +65,7 @@ def translate(arguments: list[str]) -> list[str]:
             return [*ours, argument, *rest]
         flag, equals, value = argument.partition("=")
         if flag in HINTS:
-            raise OptionError(f"{flag} is no option here: {HINTS[flag]}")
+            raise OptionError(f"{flag} is not an option here: {HINTS[flag]}")
         if argument in FLAGS:
             ours += FLAGS[argument]
         elif flag in VALUES:

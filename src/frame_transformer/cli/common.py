@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 Device = Annotated[
     str, typer.Option("-d", "--device", envvar="FRAME_TRANSFORMER_DEVICE", help="auto, cpu, cuda or mps.")
 ]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log what is done to standard error.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Log details to standard error.")]
 
 
 def log(verbose: bool) -> None:
-    """Sends log messages of the package to standard error if ``verbose`` is set."""
+    """Sends log messages to standard error if ``verbose`` is set."""
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
 

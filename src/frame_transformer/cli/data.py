@@ -1,4 +1,4 @@
-"""``frame-transformer data``: training data is scanned, then prepared."""
+"""``frame-transformer data``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,11 +18,11 @@ Folders = Annotated[
         "any other folder of songs with stems, such as MUSDB18, or of unlabelled music.",
     ),
 ]
-Instrumentals = Annotated[list[Path], typer.Option(help="A folder of instrumentals. May be given several times.")]
-Vocals = Annotated[list[Path], typer.Option(help="A folder of vocals.")]
-Songs = Annotated[list[Path], typer.Option(help="A folder of songs with stems, or of pairs mixture + instrumental.")]
-Unlabelled = Annotated[list[Path], typer.Option(help="A folder of any music, for pretraining.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+Instrumentals = Annotated[list[Path], typer.Option(help="Folder of instrumentals. All folders may be repeated.")]
+Vocals = Annotated[list[Path], typer.Option(help="Folder of vocals.")]
+Songs = Annotated[list[Path], typer.Option(help="Folder of songs with stems, or mixtures and instrumentals.")]
+Unlabelled = Annotated[list[Path], typer.Option(help="Folder of any music, for pretraining.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 LISTED = 20
 
 
@@ -33,18 +33,18 @@ def scan(
     vocals: Vocals = [],
     songs: Songs = [],
     unlabelled: Unlabelled = [],
-    index: Annotated[Path, typer.Option(help="The index file to write, or to bring up to date.")] = Path("index.json"),
+    index: Annotated[Path, typer.Option(help="Index file to write or update.")] = Path("index.json"),
     detect_vocals: Annotated[
-        bool, typer.Option(help="Separate excerpts of the instrumentals to find vocals in them.")
+        bool, typer.Option(help="Look for vocals in the instrumentals by separating excerpts.")
     ] = True,
-    threshold: Annotated[float, typer.Option(help="Level (dB) above which vocals are reported.")] = -20.0,
-    model: Annotated[str, typer.Option("-n", "--model", help="The model that listens for vocals.")] = "default",
+    threshold: Annotated[float, typer.Option(help="Level in dB above which vocals are reported.")] = -20.0,
+    model: Annotated[str, typer.Option("-n", "--model", help="Model that detects vocals.")] = "default",
     device: Device = "auto",
-    workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Files read at a time.")] = 2,
+    workers: Annotated[int, typer.Option("-j", "--workers", min=1, help="Files read at the same time.")] = 2,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Write an index of audio files: what they hold, what is the same music, what should not be trained on.
+    """Index audio files: contents, duplicates, and what should not be trained on.
 
     A second run reads only new and changed files.
     """
@@ -69,11 +69,11 @@ def scan(
     _table(summary["roles"])
     typer.echo(f"{index}: {summary['files']} files, {summary['read']} of them read by this run")
     _list("do not decode", [failure["error"] for failure in summary["failures"]])
-    _list("hold only silence", summary["silent"])
+    _list("contain only silence", summary["silent"])
     _list("groups of exact duplicates", [" = ".join(group) for group in summary["duplicates"]])
     _list("groups of near duplicates", [" ~ ".join(group) for group in summary["near_duplicates"]])
     suspects = [f"{suspect['file']}: {suspect['level']:.0f} dB" for suspect in summary["with_vocals"]]
-    _list(f"instrumentals may hold vocals (above {threshold:g} dB)", suspects)
+    _list(f"instrumentals may contain vocals (above {threshold:g} dB)", suspects)
 
 
 @app.command(cls=Command)
@@ -83,14 +83,14 @@ def prepare(
     vocals: Vocals = [],
     songs: Songs = [],
     unlabelled: Unlabelled = [],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the prepared form.")] = Path("prepared"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the prepared songs.")] = Path("prepared"),
     index: Annotated[
-        Path | None, typer.Option(help="Index of a scan: leaves out what cannot be used, keeps alike songs together.")
+        Path | None, typer.Option(help="Index of a scan; skips unusable songs, keeps near duplicates in one split.")
     ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Decode songs once into the form that training reads crops from.
+    """Decode songs once, so that training can read crops from them.
 
     A second run decodes only new and changed songs.
     """

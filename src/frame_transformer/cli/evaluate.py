@@ -13,25 +13,27 @@ if TYPE_CHECKING:
 
 def evaluate(
     songs: Annotated[
-        list[Path], typer.Argument(help="Folders of songs with stems (MUSDB18, MUSDB18-HQ, a folder each), .stem.mp4.")
+        list[Path],
+        typer.Argument(help="Folders of songs with stems (MUSDB18, MUSDB18-HQ, or a folder each), or .stem.mp4."),
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option("-n", "--model", help="Model name or file, or an ensemble A+B; repeat to compare."),
+        typer.Option("-n", "--model", help="Model name or file, or an ensemble A+B; may be repeated."),
     ] = None,
     estimates: Annotated[
         list[str] | None,
-        typer.Option("-e", "--estimates", help="Folder of stems that another tool separated, or NAME=FOLDER; repeat."),
+        typer.Option("-e", "--estimates", help="Folder of stems from another tool, or NAME=FOLDER; may be repeated."),
     ] = None,
     baselines: Annotated[
-        str, typer.Option(help="Rows to compare with, with commas between: the mixture, ideal ratio and binary masks.")
+        str, typer.Option(help="Baselines, separated by commas: mixture, irm and ibm (ideal masks); or none.")
     ] = "mixture,irm,ibm",
     metrics: Annotated[
-        str, typer.Option(help="What to compute, with commas between.")
+        str, typer.Option(help="Metrics, separated by commas.")
     ] = "cSDR,ISR,SIR,SAR,uSDR,SI-SDR,bleedless,fullness",
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of scores and reports.")] = Path("evaluation"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for scores and reports.")] = Path("evaluation"),
     jobs: Annotated[
-        int | None, typer.Option("-j", "--jobs", min=1, help="Songs at a time, each in a process of its own.")
+        int | None,
+        typer.Option("-j", "--jobs", min=1, help="Songs evaluated at the same time; default: one per core, at most 4."),
     ] = None,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Score again what was scored before.")] = False,
@@ -43,7 +45,7 @@ def evaluate(
 
     log(verbose)
     with counted() as report:
-        # Folders are compared alone unless a model is asked for.
+        # The default model is not added to a comparison of folders.
         models = model or ([] if estimates else ["default"])
         result = evaluation.evaluate(
             songs,
@@ -77,10 +79,12 @@ def _print_tables(result: "Evaluation") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ..separation import STEMS
+
     console = Console(markup=False)  # names may hold brackets
     if not console.is_terminal:
         console = Console(markup=False, width=200)
-    for stem in result.stems:
+    for stem in STEMS:
         head, *rows = result.table(stem)
         table = Table(title=stem, title_justify="left", title_style="bold", box=None, pad_edge=False)
         for title in head:

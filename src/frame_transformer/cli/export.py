@@ -9,11 +9,12 @@ import typer
 def export(
     model: Annotated[str, typer.Argument(help="Model name or file.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; the model's name, in this folder.")
+        Path | None,
+        typer.Option("-o", "--output", help="File to write; default: the model's name, in the current folder."),
     ] = None,
     file_format: Annotated[str, typer.Option("--format", help="onnx, or torch for a torch.export program.")] = "onnx",
 ) -> None:
-    """Write a model for ONNX Runtime or as a torch.export program, checked against PyTorch."""
+    """Export a model to ONNX or as a torch.export program, and compare it with PyTorch."""
     from ..checkpoints import export_model, load_model
 
     target = output or Path(f"{Path(model).stem}{'.pt2' if file_format == 'torch' else '.onnx'}")

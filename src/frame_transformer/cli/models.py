@@ -1,4 +1,4 @@
-"""``frame-transformer models`` and ``import``: what can be loaded, and original checkpoints."""
+"""``frame-transformer models`` and ``import``."""
 
 import dataclasses
 from pathlib import Path
@@ -9,8 +9,8 @@ import typer
 from .common import echo_json
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output.")] = False) -> None:
-    """List the models that are known by name."""
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the named models."""
     from ..checkpoints import list_models
 
     known = list_models()
@@ -31,7 +31,7 @@ def import_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of the original research code.")],
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The .safetensors file to write.")] = None,
 ) -> None:
-    """Turn an original research checkpoint into a safetensors model file."""
+    """Convert a checkpoint of the original research code to a safetensors file."""
     from ..checkpoints import load_checkpoint, save_model
     from ..errors import ModelError
 

@@ -38,51 +38,55 @@ def separate(
     model: Annotated[
         list[str],
         typer.Option(
-            "-n", "--model", autocompletion=_model_names, help="Model name or file; several form an ensemble."
+            "-n", "--model", autocompletion=_model_names, help="Model name or file; repeat the option for an ensemble."
         ),
     ] = ["default"],
     output: Annotated[
-        str, typer.Option("-o", "--output", help="Folder of the outputs; with --cluster a URI, too.")
+        str, typer.Option("-o", "--output", help="Output folder; with --cluster also a URI.")
     ] = "separated",
-    stems: Annotated[str, typer.Option(help="Stems to write, with commas between.")] = "vocals,instrumental",
-    audio_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, m4a, ogg or opus.")] = "wav",
-    bit_depth: Annotated[str | None, typer.Option(help="16, 24 or 32f (wav), 16 or 24 (flac).")] = None,
-    bitrate: Annotated[str | None, typer.Option(help="kbit/s of a lossy format.")] = None,
+    stems: Annotated[str, typer.Option(help="Stems to write, separated by commas.")] = "vocals,instrumental",
+    audio_format: Annotated[
+        str, typer.Option("--format", help="Audio format: wav, flac, mp3, m4a, ogg or opus.")
+    ] = "wav",
+    bit_depth: Annotated[str | None, typer.Option(help="Bit depth: 16, 24, 32f (wav); default: the song's.")] = None,
+    bitrate: Annotated[str | None, typer.Option(help="Bitrate of a lossy format in kbit/s.")] = None,
     filename: Annotated[
-        str, typer.Option(help="Template below the output folder, of {model}, {folder}, {track}, {stem} and {ext}.")
+        str, typer.Option(help="Path below the output folder, with {model}, {folder}, {track}, {stem} and {ext}.")
     ] = "{model}/{folder}/{track}/{stem}.{ext}",
     device: Device = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16: what the network computes in.")] = "float32",
-    window: Annotated[int | None, typer.Option(help="Frames kept of each pass of the network.")] = None,
-    context: Annotated[int | None, typer.Option(help="Frames of context on each side.")] = None,
-    overlap: Annotated[float, typer.Option(help="Share of a window blended with the next, 0 to 0.5.")] = 0.0625,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows that pass the network together.")] = 1,
+    dtype: Annotated[str, typer.Option(help="Precision of the network: float32, bfloat16 or float16.")] = "float32",
+    window: Annotated[
+        int | None, typer.Option(help="Frames in a window, without context; default: the model's.")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Frames of context on each side of a window; default: the model's.")
+    ] = None,
+    overlap: Annotated[float, typer.Option(help="Fraction of a window that overlaps the next, 0 to 0.5.")] = 0.0625,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 1,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average four sizes and positions of the window; four times the work.")
+        bool, typer.Option("--tta", help="Test-time augmentation: average four passes; four times as slow.")
     ] = False,
     smoothing: Annotated[
-        float, typer.Option(help="Clear vocals fainter than this share over long stretches; 0 is off, try 0.05.")
+        float, typer.Option(help="Remove vocals that stay below this fraction of the song; 0 is off, try 0.05.")
     ] = 0.0,
-    ensemble: Annotated[str, typer.Option(help="mean, median, min or max of the models' masks.")] = "mean",
-    weights: Annotated[str | None, typer.Option(help="Weights of the models in a mean, with commas between.")] = None,
-    clip: Annotated[str, typer.Option(help="rescale, clamp or none: what happens beyond full scale.")] = "rescale",
-    images: Annotated[bool, typer.Option("--images", help="Write spectrograms as PNG, too.")] = False,
-    video: Annotated[bool, typer.Option("--video", help="Write cover and instrumental as MP4, too.")] = False,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files in work at once.")] = 1,
+    ensemble: Annotated[str, typer.Option(help="Combination of several models: mean, median, min or max.")] = "mean",
+    weights: Annotated[str | None, typer.Option(help="Weights of the models in the mean, separated by commas.")] = None,
+    clip: Annotated[str, typer.Option(help="Stems beyond full scale: rescale (all alike), clamp or none.")] = "rescale",
+    images: Annotated[bool, typer.Option("--images", help="Also write spectrograms as PNG.")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Also write an MP4 video of cover and instrumental.")] = False,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Files separated at the same time.")] = 1,
     stream: Annotated[
-        int | None, typer.Option(min=0, help="Audio stream of files that hold several, from 0; the default one.")
+        int | None, typer.Option(min=0, help="Number of the audio stream, from 0; default: the file's default stream.")
     ] = None,
     fill_gaps: Annotated[
-        bool, typer.Option("--fill-gaps/--close-gaps", help="Silence where sound is missing, or nothing.")
+        bool, typer.Option("--fill-gaps/--close-gaps", help="Fill gaps in the sound with silence, or close them.")
     ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what was made before.")] = False,
-    cluster: Annotated[
-        str | None, typer.Option(help="Work on a Ray cluster: auto or its address; see docs/cluster.md.")
-    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Separate again what was separated before.")] = False,
+    cluster: Annotated[str | None, typer.Option(help="Separate on a Ray cluster: auto, or its address.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Most workers on the cluster; as many as it has room for.")
+        int | None, typer.Option(min=1, help="Maximum number of workers on the cluster; default: as many as fit.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Separate songs into vocals and instrumental."""
@@ -141,7 +145,7 @@ def separate(
             separator = _load(options, bars)
             outcome = separate_files(separator, found.songs, outputs, display.progress, jobs)
         elif found.songs and cluster is not None:
-            # Ray has its own things to say.
+            # Ray prints to standard output, too.
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             outcome = separate_on_cluster(found.songs, output, outputs, options, address=cluster, workers=workers)
         for result in outcome:
@@ -151,7 +155,7 @@ def separate(
 
 
 class _Display:
-    """Bars while songs are in work, and lines, or JSON, as they are done."""
+    """Progress bars, and a line or a JSON object for each finished file."""
 
     def __init__(self, bars: "Progress", count: int, piped: str, as_json: bool):
         self.bars, self.count, self.piped, self.as_json = bars, count, piped, as_json
@@ -163,7 +167,7 @@ class _Display:
         self.shares: dict[Path | str, float] = {}
 
     def progress(self, source: Path | str, done: int, total: int) -> None:
-        """The bar of one file, and its share in that of all."""
+        """Updates the bar of a file and that of all files."""
         if source not in self.tasks:
             self.tasks[source] = self.bars.add_task(Path(self._named(source)).name, total=total)
         self.bars.update(self.tasks[source], completed=done, total=total)
@@ -171,7 +175,7 @@ class _Display:
         self._move()
 
     def show(self, result: "FileResult") -> None:
-        """What became of a file."""
+        """Prints the result of a file."""
         self.results.append(result)
         if result.source in self.tasks:
             self.bars.remove_task(self.tasks[result.source])
@@ -186,7 +190,7 @@ class _Display:
             self._print(result)
 
     def summarise(self, left_out: Mapping[str, int], again: bool) -> bool:
-        """Speed, failures and what was left out, where there are several files; returns whether any failed."""
+        """Prints speed, failures and the number of files left out; returns whether any file failed."""
         failures = [result for result in self.results if result.error is not None]
         if self.as_json:
             return bool(failures)
@@ -202,11 +206,11 @@ class _Display:
         return bool(failures)
 
     def _move(self) -> None:
-        # The bars of several files move at once, each from its own thread.
+        # Other threads change the dictionary meanwhile.
         self.bars.update(self.overall, completed=len(self.results) + sum(list(self.shares.values())))
 
     def _named(self, text: object) -> str:
-        """The text with standard input called as on the command line, not by its temporary file."""
+        """Replaces the temporary file of standard input by ``-``."""
         return str(text).replace(self.piped, "-")
 
     def _print(self, result: "FileResult") -> None:
@@ -250,7 +254,7 @@ def _bits_per_second(bitrate: str | None) -> int | None:
         return None
     digits = bitrate.lower().removesuffix("k")
     if not digits.isdecimal() or not int(digits):
-        raise OptionError(f"bitrate {bitrate!r}: a number of kbit/s is needed, such as 192")
+        raise OptionError(f"bitrate {bitrate!r}: expected a number of kbit/s, such as 192")
     return 1000 * int(digits)
 
 
@@ -260,4 +264,4 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError as error:
-        raise OptionError(f"weights {text!r}: numbers with commas between are needed, such as 2,1") from error
+        raise OptionError(f"weights {text!r}: expected numbers separated by commas, such as 2,1") from error

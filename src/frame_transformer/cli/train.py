@@ -8,7 +8,7 @@ from ..errors import OptionError
 def train(context: typer.Context) -> None:
     """Train a model on your own songs: --config NAME --data.instrumentals DIR --data.vocals DIR.
 
-    Every argument after `train` belongs to the training; `frame-transformer train --help` lists them all.
+    All arguments are those of the trainer; `frame-transformer train --help` lists them.
     """
     try:
         from ..training.run import train as run

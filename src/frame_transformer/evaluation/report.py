@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from ..errors import DataError, OptionError
 from ..files import whole
+from ..separation import STEMS
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,6 @@ class Evaluation:
     scores: list[SongScore] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    @property
-    def stems(self) -> tuple[str, ...]:
-        """The evaluated stems."""
-        return ("vocals", "instrumental")
-
     def of(self, system: str) -> list[SongScore]:
         """The scores of one system, in the order of the songs."""
         order = {song: number for number, song in enumerate(self.songs)}
@@ -121,7 +117,7 @@ class Evaluation:
             "metrics": {name: dataclasses.asdict(METRICS[name]) for name in self.metrics},
             "summary": {
                 system: {
-                    stem: {metric: self.average(system, stem, metric) for metric in self.metrics} for stem in self.stems
+                    stem: {metric: self.average(system, stem, metric) for metric in self.metrics} for stem in STEMS
                 }
                 | {"songs": len(self.of(system))}
                 for system in self.systems
@@ -133,7 +129,7 @@ class Evaluation:
 
     def _summary_rows(self) -> Iterable[Sequence[object]]:
         yield "system", "stem", "songs", *self.metrics
-        for stem in self.stems:
+        for stem in STEMS:
             for system in self.systems:
                 averages = (self.average(system, stem, metric) for metric in self.metrics)
                 yield system, stem, len(self.of(system)), *averages
@@ -142,7 +138,7 @@ class Evaluation:
         yield "system", "song", "stem", "seconds", "separation_seconds", *self.metrics
         for system in self.systems:
             for score in self.of(system):
-                for stem in self.stems:
+                for stem in STEMS:
                     values = (score.stems[stem][metric] for metric in self.metrics)
                     yield score.system, score.song, stem, score.seconds, score.separation_seconds, *values
 
@@ -157,7 +153,7 @@ class Evaluation:
     def markdown(self) -> str:
         """The contents of report.md: averages and their definitions, every song, warnings and errors."""
         lines = ["# Evaluation", "", f"{len(self.songs)} song{'s' if len(self.songs) != 1 else ''}.", ""]
-        for stem in self.stems:
+        for stem in STEMS:
             lines += [f"## {stem.capitalize()}", "", *_markdown_table(self.table(stem)), ""]
         lines += ["| metric | unit | over songs | meaning |", "| --- | --- | --- | --- |"]
         for name in self.metrics:
@@ -165,7 +161,7 @@ class Evaluation:
             average = f"{metric.average} of the medians over frames of 1 s" if metric.framewise else metric.average
             lines.append(f"| {name} | {metric.unit} | {average} | {metric.description} |")
         lines += ["", "## Songs", ""]
-        for stem in self.stems:
+        for stem in STEMS:
             rows = [["song", "system", *self.metrics]]
             for song in self.songs:
                 for system in self.systems:
@@ -189,11 +185,11 @@ class Evaluation:
             from matplotlib.figure import Figure
         except ImportError as error:
             raise OptionError("the box plot needs matplotlib: pip install 'frame-transformer[eval]'") from error
-        columns, rows = len(self.metrics), len(self.stems)
+        columns, rows = len(self.metrics), len(STEMS)
         height = 1.2 + 0.35 * len(self.systems)
         figure = Figure(figsize=(1.5 + 2.2 * columns, rows * height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex="col")
-        for row, stem in zip(axes, self.stems, strict=True):
+        for row, stem in zip(axes, STEMS, strict=True):
             for axis, metric in zip(row, self.metrics, strict=True):
                 values = [self.values(system, stem, metric) for system in self.systems]
                 axis.boxplot(values, orientation="horizontal", tick_labels=self.systems, widths=0.6)

@@ -18,11 +18,11 @@ import torch
 
 from ..data.catalogue import AudioFile, Song
 from ..errors import FrameTransformerError, OptionError, explain
-from ..separation import SeparationOptions
+from ..separation import STEMS, SeparationOptions
 from .bss_eval import BSSEval, FrameRatios
 from .metrics import SAMPLE_RATE, bleedless_and_fullness, si_sdr, utterance_sdr
 from .report import METRICS, Evaluation, Frames, Scores, SongScore, write_whole
-from .songs import STEMS, References, find_references, mixture_of, read_references
+from .songs import References, find_references, mixture_of, read_references
 from .systems import FolderSystem, MixtureSystem, ModelSystem, OracleSystem, System, file_version, load_separator
 
 logger = logging.getLogger(__name__)

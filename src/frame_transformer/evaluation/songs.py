@@ -12,11 +12,11 @@ import torch
 from ..audio import audio_suffixes, decode, probe, remix
 from ..data.catalogue import STEM_STREAMS, STEM_SUFFIX, AudioFile, Song, discover
 from ..errors import DataError
+from ..separation import STEMS
 from .metrics import SAMPLE_RATE, utterance_sdr
 
-STEMS = ("vocals", "instrumental")
 LENGTH_TOLERANCE = SAMPLE_RATE
-# Encoders of lossy formats add up to about 0.05 s at the start; what is later than this is no delay of an encoder.
+# Encoders of lossy formats add up to about 0.05 s at the start; longer delays have other causes.
 LONGEST_DELAY = SAMPLE_RATE // 10
 # uSDR in dB of a mixture against the sum of its stems below which there is a warning, and below which the song is
 # refused. With bright pop music lossy encoding leaves 20 dB and more, a delay of one sample 14 dB, of two 9 dB.
@@ -48,7 +48,7 @@ def find_references(paths: Sequence[str | os.PathLike[str]]) -> list[Song]:
     for path in map(Path, paths):
         is_file = path.is_file()
         if is_file and not path.name.lower().endswith(STEM_SUFFIX):
-            raise DataError(f"{path}: is no song with stems; give a .stem.mp4 file or a folder of songs with stems")
+            raise DataError(f"{path}: is not a song with stems; give a .stem.mp4 file or a folder of songs with stems")
         found = discover({"songs": [path.parent if is_file else path]})
         if is_file:
             found = [song for song in found if song.files[0].path == path]

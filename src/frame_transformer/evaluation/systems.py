@@ -13,10 +13,10 @@ from ..audio import audio_suffixes
 from ..data.catalogue import ACCOMPANIMENT, AudioFile, Song
 from ..errors import DataError
 from ..hub import CARDS, card_path
-from ..separation import SeparationOptions, Separator
+from ..separation import STEMS, SeparationOptions, Separator
 from .metrics import SAMPLE_RATE
 from .oracle import Oracle, oracle_vocals
-from .songs import STEMS, References, find_delay, fit_length, move_earlier, read_at_rate
+from .songs import References, find_delay, fit_length, move_earlier, read_at_rate
 
 # What other tools call the two stems, as the whole file name or after the song's (audio-separator writes
 # ``song_(Vocals)_model.wav``, Demucs ``no_vocals.wav``, Spleeter ``accompaniment.wav``).

@@ -223,7 +223,7 @@ def separate_on_cluster(
     if not jobs:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray tells of its start and of every plan on standard error; with --verbose it may.
+    # Ray logs its start and every plan to standard error; only --verbose shows that.
     level = logging.INFO if logger.isEnabledFor(logging.INFO) else logging.ERROR
     joined = not ray.is_initialized()
     if joined:

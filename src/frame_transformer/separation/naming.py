@@ -13,9 +13,9 @@ RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{name}{number}" for name in ("COM", 
 
 
 def safe_name(name: str, max_bytes: int = MAX_NAME_BYTES, windows: bool = os.name == "nt") -> str:
-    """A name that is one part of a path on this system, cut to ``max_bytes``.
+    """Turns a name into one part of a valid path, at most ``max_bytes`` long.
 
-    What Windows refuses (its reserved names, ``<>:"/\\|?*``, dots and spaces at the end) becomes ``_``, there alone.
+    On Windows, what it does not allow (reserved names, ``<>:"/\\|?*``, dots and spaces at the end) becomes ``_``.
     """
     encoded = os.fsencode(name)
     if len(encoded) > max_bytes:

@@ -37,14 +37,14 @@ class SeparationOptions:
         models: names, paths or loaded models; several form an ensemble. A single one may be given without a tuple. An
             ONNX model runs on the CPU in float32.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"``: what the network computes in, where autocast allows it.
+        dtype: precision of the network under autocast: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
             Masks and spectrograms are always float32.
-        window, context: frames kept of each pass and frames of real context on each side; the model's own when None.
-        overlap: share of a window that is blended with the next, 0 to 0.5; 0 is what the original research code did.
-        batch_size: windows (of two channels) in one pass of the network.
+        window, context: frames in a window and frames of context on each side of it; None for the model's own.
+        overlap: fraction of a window that is blended with the next, 0 to 0.5; the original research code used 0.
+        batch_size: windows (of two channels) in a batch.
         tta: test-time augmentation: the mask of each window is the mean of four passes with different sizes and
             positions of the context.
-        smoothing: vocals below this share of the magnitude for longer than 1.5 s are removed as residue. 0 keeps
+        smoothing: vocals below this fraction of the magnitude for longer than 1.5 s are removed as residue. 0 keeps
             everything; 0.05 is a cautious start.
         ensemble: how several models are combined, see :class:`ModelEnsemble`. weights: their weights in a mean.
         stream: number (from 0) of the audio stream of files with several; None for the default one.
@@ -119,7 +119,7 @@ class OutputOptions:
         stems: which of vocals and instrumental. audio_format, bit_depth, bitrate: see :class:`AudioWriter`.
         clip: what happens to stems beyond full scale: ``"rescale"`` turns all stems of the song down together,
             ``"clamp"`` cuts the peaks, ``"none"`` leaves them to the format.
-        overwrite: have :func:`separate_files` separate again what is already there.
+        overwrite: whether :func:`separate_files` separates again what was separated before.
         images: also write spectrograms of mixture, vocals, instrumental and mask, as ``.png``.
         video: also write the instrumental under the song's cover, as ``.mp4``.
     """

@@ -32,11 +32,9 @@ class _Columns:
 
     def finish(self) -> np.ndarray:
         self._add(self._stft.finish())
-        return (
-            np.concatenate((self._columns, self._rest.mean(axis=1, keepdims=True)), axis=1)
-            if self._rest.size
-            else (self._columns)
-        )
+        if not self._rest.size:
+            return self._columns
+        return np.concatenate((self._columns, self._rest.mean(axis=1, keepdims=True)), axis=1)
 
     def _add(self, spectrum: torch.Tensor) -> None:
         frames = np.concatenate((self._rest, spectrum[0].abs().numpy()), axis=1)
@@ -45,7 +43,7 @@ class _Columns:
         self._rest = frames[:, whole:]
         while self._columns.shape[1] > MAX_COLUMNS:
             even = self._columns.shape[1] // 2 * 2
-            # A column left over goes back to its frames, all alike: their mean is what counts.
+            # An odd last column becomes frames again; copies of their mean have the same mean.
             left = np.repeat(self._columns[:, even:], self._frames_in_column, axis=1)
             self._columns = _means(self._columns[:, :even], 2)
             self._rest = np.concatenate((left, self._rest), axis=1)

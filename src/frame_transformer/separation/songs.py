@@ -18,7 +18,7 @@ from ..files import temporary_folder
 from .records import recorded_stems
 
 PLAYLISTS = (".m3u", ".m3u8")
-HIDDEN, NO_AUDIO, BROKEN, STEMS = "hidden", "not audio", "broken links", "stems of an earlier run"
+HIDDEN, NO_AUDIO, BROKEN, EARLIER = "hidden", "not audio", "broken links", "stems of an earlier run"
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _audio_in(top: Path, files: Iterable[Path], found: FoundSongs, any_suffix: b
             if folder not in stems:
                 stems[folder] = recorded_stems(folder)
             if file in stems[folder]:
-                found.left_out[STEMS] += 1
+                found.left_out[EARLIER] += 1
                 break
             if folder == top:
                 songs.append(file)
@@ -186,7 +186,7 @@ def _matching(pattern: str, found: FoundSongs) -> list[Song]:
 
 
 def _besides(found: FoundSongs) -> str:
-    return f" but {STEMS}; name the files to separate those" if found.left_out[STEMS] else ""
+    return f" but {EARLIER}; name the files to separate those" if found.left_out[EARLIER] else ""
 
 
 def _playlist(path: Path) -> Iterator[Path]:

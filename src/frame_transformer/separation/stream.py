@@ -58,7 +58,7 @@ class StemStream:
         self.progress = progress
         self.tags: dict[str, str] = {}
         self.cover: bytes | None = None
-        self.bit_depth = "32f"  # what keeps the song's samples
+        self.bit_depth = "32f"  # the smallest that stores the song without loss
         self._reader: AudioReader | ArrayReader
         if isinstance(source, np.ndarray | Tensor):
             self._reader = ArrayReader(source)
@@ -137,7 +137,7 @@ class StemStream:
         return peaks
 
     def _vocals(self, part: WindowedModel, peak: Tensor | None, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """The vocals that one model hears, at the song's rate; up to a hop more than the song has, or some fewer."""
+        """The vocals of one model at the song's rate, up to a hop longer than the song or somewhat shorter."""
         signal = part.signal
         istft = StreamingISTFT(signal.n_fft, signal.hop_length)
         back = Resampler(signal.sample_rate, self.sample_rate, self.channels)
@@ -154,7 +154,7 @@ class StemStream:
 
 
 class _SongSpectrogram:
-    """What a model reads of a song, see :class:`Spectrogram`."""
+    """The :class:`Spectrogram` of a song for one model."""
 
     def __init__(self, signal: SignalConfig, song: StemStream, blocks: Iterator[np.ndarray]):
         self._stft = StreamingSTFT(signal.n_fft, signal.hop_length)

@@ -13,9 +13,8 @@ QUIET_DB = -40.0
 class VocalsLevel:
     """Estimates the level of vocals in a track; a detector for `frame_transformer.data.scan`.
 
-    The level is a 90th percentile over the seconds of ``excerpts`` excerpts, spread evenly over the track, of the power
-    of the separated vocals relative to the track. It is only as good as the model: instruments that sound like voices
-    are counted as vocals.
+    Several excerpts, spread evenly over the track, are separated. The level is the power of the vocals relative to the
+    track, as the 90th percentile over all seconds. Instruments that the model takes for voices count as vocals.
 
     Args:
         model, device: as for :class:`Separator`.
@@ -25,15 +24,10 @@ class VocalsLevel:
         ModelError: unknown model. OptionError: the device is not available.
     """
 
-    def __init__(
-        self,
-        model: Model | Sequence[Model] = "default",
-        device: str = "auto",
-        excerpts: int = 6,
-    ):
+    def __init__(self, model: Model | Sequence[Model] = "default", device: str = "auto", excerpts: int = 6):
         whole = Separator(model, device=device)
         self.window = whole.parts[0].window + 2 * whole.parts[0].context
-        # Uses the whole window without context, which would cost more than its small gain in accuracy is worth here.
+        # Without context: here its small gain in accuracy is not worth the time.
         self.separator = Separator(whole.model, device=device, window=self.window, context=0, overlap=0)
         self.excerpts = excerpts
 

@@ -15,8 +15,8 @@ from ..audio import AudioWriter
 from ..data import Song
 from ..data.catalogue import top_folder
 from ..evaluation.metrics import SAMPLE_RATE, utterance_sdr
-from ..evaluation.songs import STEMS, find_references, read_references
-from ..separation import Separator, StemBlock
+from ..evaluation.songs import find_references, read_references
+from ..separation import STEMS, Separator, StemBlock
 from ..separation.pictures import SpectrogramPictures
 from .schedule import Schedule
 from .terminal import say

@@ -94,7 +94,7 @@ class Track(BaseModel):
 
 
 class Result(BaseModel):
-    """A separated song. ``rate`` in Hz; Separating ``seconds`` of audio took ``elapsed`` seconds."""
+    """A separated song. ``rate`` is in Hz. Separating ``seconds`` of audio took ``elapsed`` seconds."""
 
     stems: list[Stem]
     tracks: list[Track]
