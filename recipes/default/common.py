@@ -91,8 +91,11 @@ def decode(path: Path, stream: int = 0) -> np.ndarray:
     resampler = av.AudioResampler(format="fltp", layout="stereo", rate=SAMPLE_RATE)
     blocks = []
     with av.open(str(path)) as container:
-        for frame in container.decode(audio=stream):
-            blocks += [part.to_ndarray() for part in resampler.resample(frame)]
+        for packet in container.demux(audio=stream):
+            if packet.size == 0 and packet.pts is not None:
+                continue  # some Ogg files end with an empty packet, which the decoder refuses
+            for frame in packet.decode():
+                blocks += [part.to_ndarray() for part in resampler.resample(frame)]
         blocks += [part.to_ndarray() for part in resampler.resample(None)]
     return np.concatenate(blocks, axis=1)
 

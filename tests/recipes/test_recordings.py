@@ -1,6 +1,7 @@
 """Step 5: singers and music out of a repository, and where music belongs."""
 
 import importlib
+import struct
 
 import numpy as np
 import pytest
@@ -36,6 +37,28 @@ def test_a_singer_is_joined_to_takes_with_short_pauses(repository, tmp_path):
     (take,) = (tmp_path / "voices/a").iterdir()
     # Eight seconds of voice in the one file that the pattern matches; of five seconds of pause half a second stays.
     assert decode(take).shape[1] / RATE == pytest.approx(8.5, abs=0.2)
+
+
+def checksum(page: bytes) -> int:
+    """As Ogg wants it: CRC-32, not reflected."""
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value & 0x80000000 else 0)) & 0xFFFFFFFF
+    return value
+
+
+def test_an_ogg_that_ends_with_an_empty_packet_is_decoded(tmp_path):
+    path = tmp_path / "song.ogg"
+    soundfile.write(path, tone(1), RATE)
+    whole = decode(path)
+    content = path.read_bytes()
+    position, serial, number = struct.unpack_from("<qII", content, content.rfind(b"OggS") + 6)
+    head = b"OggS\0\4" + struct.pack("<qII", position, serial, number + 1)
+    page = head + struct.pack("<I", checksum(head + bytes(4) + b"\1\0")) + b"\1\0"
+    path.write_bytes(content + page)
+    assert decode(path).shape[1] == pytest.approx(whole.shape[1], abs=2048)
 
 
 MUSIC = {"source": "someone/songs", "path": "x.ogg", "artist": "A", "title": "B", "kind": "instrumentals"}
