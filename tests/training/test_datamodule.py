@@ -49,6 +49,15 @@ def test_from_folders_to_batches(folders, tmp_path):
     assert validation["instrumental"].shape == (4, 2, 16_384)
 
 
+def test_songs_that_left_the_folders_are_not_trained_on(folders, tmp_path):
+    roles = {"vocals": folders / "vocals", "songs": folders / "stems"}
+    every = ready(prepared=tmp_path, validation_share=0.0, **roles)
+    fewer = ready(prepared=tmp_path, validation_share=0.0, songs=folders / "stems")
+    assert {song.role for song in every.training_songs} == {"vocals", "songs"}
+    assert {song.role for song in fewer.training_songs} == {"songs"}
+    assert len(ready(prepared=tmp_path, validation_share=0.0).training_songs) == len(every.training_songs)
+
+
 def test_pretraining(prepared):
     data = ready(prepared=prepared, task="pretrain")
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)

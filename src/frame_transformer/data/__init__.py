@@ -3,7 +3,7 @@
 from .catalogue import Role, Song, discover, gather, roles_in, split_of
 from .crops import CropConfig, CropDataset, MusicDataset, crop_numbers
 from .index import FileRecord, Index, read_index, scan
-from .prepared import PreparedSong, PrepareReport, prepare, read_prepared
+from .prepared import PreparedSong, PrepareReport, prepare, prepared_folder, read_prepared
 from .voxaug import Effect, MixEffects, StemEffects, VoxAug, VoxAugConfig, without_effects
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "discover",
     "gather",
     "prepare",
+    "prepared_folder",
     "read_index",
     "read_prepared",
     "roles_in",

@@ -15,11 +15,13 @@ from ..data import (
     Index,
     MusicDataset,
     PreparedSong,
+    Song,
     VoxAug,
     VoxAugConfig,
     crop_numbers,
     discover,
     prepare,
+    prepared_folder,
     read_index,
     read_prepared,
     split_of,
@@ -116,16 +118,21 @@ class TrainingData(lightning.LightningDataModule):
         """Decodes new and changed songs of the folders, and reports how many were skipped."""
         if not any(self.folders.values()):
             return
-        index = read_index(self.index) if self.index else Index()
-        songs, left_out = index.usable(discover(self.folders))
+        songs, left_out = self._usable_songs()
         skipped = left_out + prepare(songs, self.prepared, counted("decoded")).skipped
         if skipped:
             name, reason = skipped[0]
             say(f"songs skipped: {len(skipped)}, the first: {name}: {reason}")
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the prepared songs and splits them. Raises DataError if there are none."""
+        """Reads the prepared songs of the folders, or all if no folder is given, and splits them.
+
+        Raises DataError if there are none.
+        """
         songs = read_prepared(self.prepared)
+        if any(self.folders.values()):
+            folders = {prepared_folder(song, self.prepared) for song in self._usable_songs()[0]}
+            songs = [song for song in songs if song.folder in folders]
         splits = {song.folder: split_of(song.group, self.validation_share, self.seed) for song in songs}
         self.training_songs = [song for song in songs if splits[song.folder] == "train"]
         self.validation_songs = [song for song in songs if splits[song.folder] == "validation"]
@@ -179,6 +186,11 @@ class TrainingData(lightning.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._epoch_begin, self._resumed = state_dict["epoch_begin"], True
+
+    def _usable_songs(self) -> tuple[list[Song], list[tuple[str, str]]]:
+        """The songs of the folders, and those that the index leaves out with the reasons."""
+        index = read_index(self.index) if self.index else Index()
+        return index.usable(discover(self.folders))
 
     def _validation_dataset(self) -> CropDataset | MusicDataset | None:
         try:
