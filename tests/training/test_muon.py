@@ -50,6 +50,22 @@ def test_orthogonal(shape):
     assert rotated.diag().max() < 1.3
 
 
+@pytest.mark.parametrize(("out_channels", "scale"), [(2, 1.0), (32, 2.0)])
+def test_muon_adds_orthogonal_updates_of_nesterov_momentum(out_channels, scale):
+    """They are larger for kernels that have more output channels than inputs: here 2 channels of 2×2."""
+    torch.manual_seed(0)
+    kernel = nn.Parameter(torch.randn(out_channels, 2, 2, 2))
+    optimizer = Muon([kernel], lr=0.1, momentum=0.8, weight_decay=0.5)
+    expected, average = kernel.detach().clone(), torch.zeros_like(kernel)
+    for _ in range(3):
+        kernel.grad = torch.randn_like(kernel)
+        average = 0.8 * average + 0.2 * kernel.grad
+        update = orthogonal((0.2 * kernel.grad + 0.8 * average).flatten(1)).view_as(kernel)
+        expected = 0.95 * expected - 0.1 * scale * update
+        optimizer.step()
+    torch.testing.assert_close(kernel.detach(), expected)
+
+
 def test_every_weight_is_in_one_group(networks):
     network, _ = networks
     kernels, others = split_kernels(network)

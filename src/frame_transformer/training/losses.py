@@ -30,11 +30,6 @@ class LossWeights:
     sdr: float = 0.0
     relative: float = 0.0
 
-    @property
-    def waveforms(self) -> bool:
-        """Whether a term needs the inverse transform."""
-        return self.multi_resolution > 0 or self.waveform > 0
-
 
 def energy(spectrum: Tensor) -> Tensor:
     """Sum of the squared magnitudes of a whole batch; never 0."""

@@ -44,7 +44,7 @@ class Supervised(Stage):
             losses["sdr"] = error_ratio(masked, stems["instrumental"], spectrum)
         if weights.relative:
             losses["relative"] = relative_distance(masked, stems["instrumental"], stems["vocals"], spectrum)
-        if weights.waveforms:
+        if weights.multi_resolution or weights.waveform:
             target = batch["instrumental"]
             estimate = self.spectrogram.inverse(masked, target.shape[-1])
             if weights.multi_resolution:
