@@ -6,6 +6,7 @@ import torch
 from frame_transformer.checkpoints import list_models, load_model, save_model
 from frame_transformer.errors import ModelError
 from frame_transformer.models import AsymUNetMCTConfig, SignalConfig, V1Config, V2bConfig, V3Config, create_model
+from frame_transformer.models.discriminator import DiscriminatorConfig, FrameDiscriminator
 
 BINS_256 = SignalConfig(n_fft=512, hop_length=256)
 
@@ -47,6 +48,18 @@ def test_asym_unet_mct_scales_down(config):
     assert y.shape == x.shape
     y.square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"bands": ((32, 0),)}, {"bands": ((32, 3), (32, 1))}, {"bands": ((16, 1),)}, {"band_channels": 0}, {"widths": ()}],
+)
+def test_sizes_of_unet_and_discriminator_must_fit_the_signal(sizes):
+    signal = SignalConfig(n_fft=128, hop_length=64)
+    with pytest.raises(ModelError, match=next(iter(sizes)) + "|positions"):
+        AsymUNetMCTConfig(signal, **sizes)
+    with pytest.raises(ModelError, match=next(iter(sizes)) + "|positions"):
+        FrameDiscriminator(DiscriminatorConfig(**sizes), signal)
 
 
 def test_model_files_round_trip(tiny_model, tiny_file):

@@ -61,9 +61,9 @@ def load_model(name_or_path: str | os.PathLike[str], progress: Callable[[int, in
 
 
 def weights_digest(model: str | os.PathLike[str] | nn.Module) -> str:
-    """A hash of what :func:`load_model` loads, or of a loaded model's weights: another one for other weights.
+    """A hash of the file that :func:`load_model` loads, or of a loaded model's weights.
 
-    Models that are not downloaded yet are known by their names.
+    For a model that is not downloaded yet it is the name.
     """
     if isinstance(model, OnnxModel):
         model = model.path

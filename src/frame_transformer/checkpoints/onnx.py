@@ -55,7 +55,7 @@ class OnnxModel(MaskModel):
             raise ModelError(f"{path}: not an ONNX model that can be read: {str(error).splitlines()[0]}") from error
         try:
             config = read_config(session.get_modelmeta().custom_metadata_map)
-            _check_ends(session, config.signal)
+            _check_signature(session, config.signal)
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error
         super().__init__(config)
@@ -77,7 +77,7 @@ class OnnxModel(MaskModel):
         return logits
 
 
-def _check_ends(session: Any, signal: SignalConfig) -> None:
+def _check_signature(session: Any, signal: SignalConfig) -> None:
     """Raises ModelError if the inputs or outputs of a graph differ from those of :func:`export_model`."""
     shape = [1, signal.channels, signal.features]
     for name, values in (("magnitudes", session.get_inputs()), ("logits", session.get_outputs())):
@@ -90,6 +90,8 @@ def _check_ends(session: Any, signal: SignalConfig) -> None:
 
 def export_model(model: MaskModel, path: str | os.PathLike[str], file_format: str = "onnx") -> float:
     """Exports a model for other runtimes if its outputs agree with PyTorch's. The file is written atomically.
+
+    The model is moved to the CPU and set to eval mode.
 
     Args:
         file_format: ``"onnx"``, or ``"torch"`` for a ``torch.export`` program (.pt2). Both take ``magnitudes``,

@@ -139,7 +139,7 @@ KEYS: dict[type[MaskModelConfig], dict[str, str]] = {
 
 
 def our_key(key: str, family: type[MaskModelConfig]) -> str | None:
-    """Translates a key of the research code; the result is below UNUSED if it is dropped, None if it is unknown."""
+    """Translates a key of the research code; the result begins with UNUSED if it is dropped, None if it is unknown."""
     return _renamed(key, KEYS[family].items())
 
 

@@ -34,6 +34,8 @@ class LevelSizes:
     expansion: int | float
     latent_layers: int
     latent_expansion: int
+    bands: tuple[tuple[int, int], ...]
+    band_channels: int
     dropout: float
 
     @property
@@ -47,11 +49,25 @@ class LevelSizes:
         """Hidden width of the feed-forward at a level with this number of bins."""
         return self.expansion if isinstance(self.expansion, int) else max(1, round(self.expansion * features))
 
+    def positions(self, features: int) -> int:
+        """Positions along frequency at the first level, for a spectrogram with this number of bins."""
+        return sum(bins // patch for bins, patch in self.bands) or features
+
     def check(self, features: int) -> None:
-        """Raises ModelError if sizes are out of range or do not fit this number of bins."""
+        """Checks the sizes for a spectrogram with this number of bins.
+
+        Raises:
+            ModelError: sizes are out of range or do not fit.
+        """
         check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
-        check_ranges(self, latent_layers=(0, 64), latent_expansion=(1, 1024), dropout=(0, 1))
-        check_levels(self.widths, features)
+        check_ranges(self, latent_layers=(0, 64), latent_expansion=(1, 1024), band_channels=(1, 4096), dropout=(0, 1))
+        whole = all(patch >= 1 and bins >= patch and bins % patch == 0 for bins, patch in self.bands)
+        if not whole or sum(bins for bins, _ in self.bands) not in (0, features) or len(self.bands) > 64:
+            raise ModelError(
+                f"bands must be cut into patches without a remainder, add up to {features} bins, and be at most 64, "
+                f"got {str(self.bands)[:80]}"
+            )
+        check_levels(self.widths, self.positions(features))
         if len(self.maps) != len(self.widths):
             raise ModelError(
                 f"attention_maps needs {len(self.widths) - 1} numbers, got {str(self.attention_maps)[:80]}"
@@ -95,19 +111,7 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, band_channels=(1, 4096))
-        whole = all(patch >= 1 and bins >= patch and bins % patch == 0 for bins, patch in self.bands)
-        if not whole or sum(bins for bins, _ in self.bands) not in (0, self.signal.features) or len(self.bands) > 64:
-            raise ModelError(
-                f"bands must be cut into patches without a remainder, add up to {self.signal.features} bins, and be no "
-                f"more than 64, got {str(self.bands)[:80]}"
-            )
-        self.check(self.positions)
-
-    @property
-    def positions(self) -> int:
-        """Positions along frequency at the first level."""
-        return sum(bins // patch for bins, patch in self.bands) or self.signal.features
+        self.check(self.signal.features)
 
 
 # The maps of an encoder's transformer, (batch, maps, features, time), and its running scores.
@@ -120,12 +124,12 @@ class EncoderLevel(nn.Module):
     Args:
         number: 0 for the topmost level, which leaves frequency unchanged.
         sizes: sizes of all levels.
-        in_channels, features: channels and positions of the topmost level's input.
+        in_channels, positions: channels and positions of the topmost level's input.
     """
 
-    def __init__(self, number: int, sizes: LevelSizes, in_channels: int, features: int):
+    def __init__(self, number: int, sizes: LevelSizes, in_channels: int, positions: int):
         super().__init__()
-        width, maps, bins = sizes.widths[number], sizes.maps[number], features >> number
+        width, maps, bins = sizes.widths[number], sizes.maps[number], positions >> number
         if number == 0:
             self.encoder = FrameEncoder(in_channels, width, bins, halve=False)
         else:
@@ -161,11 +165,11 @@ class Level(EncoderLevel):
     The deepest level, which is followed by the latent layers, has no decoder.
     """
 
-    def __init__(self, number: int, config: AsymUNetMCTConfig, in_channels: int):
-        super().__init__(number, config, in_channels, config.positions)
+    def __init__(self, number: int, config: AsymUNetMCTConfig, in_channels: int, positions: int):
+        super().__init__(number, config, in_channels, positions)
         if number + 1 == len(config.widths):
             return
-        width, maps, bins = config.widths[number], config.maps[number], config.positions >> number
+        width, maps, bins = config.widths[number], config.maps[number], positions >> number
         below = config.widths[number + 1] + config.maps[number + 1] * config.decoder_attention
         self.decoder = FrameDecoder(below, width + maps, width, bins)
         self.continues_below = maps == config.maps[number + 1]
@@ -196,7 +200,10 @@ class AsymUNetMCT(MaskModel):
         else:
             self.split = nn.Identity()
             self.out = nn.Conv2d(out_channels, channels, 1)
-        self.levels: Blocks[Level] = Blocks(Level(number, config, in_channels) for number in range(len(config.widths)))
+        positions = config.positions(features)
+        self.levels: Blocks[Level] = Blocks(
+            Level(number, config, in_channels, positions) for number in range(len(config.widths))
+        )
         self.latent: Blocks[ConvolutionalTransformerEncoder] = Blocks(
             ConvolutionalTransformerEncoder(
                 config.widths[-1], config.heads, config.latent_expansion, config.dropout, config.restart_latent_residual

@@ -43,8 +43,8 @@ class FrameDiscriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig, signal: SignalConfig):
         super().__init__()
-        positions = sum(bins // patch for bins, patch in config.bands) or signal.features
-        config.check(positions)
+        config.check(signal.features)
+        positions = config.positions(signal.features)
         channels = 2 * signal.channels
         self.split: nn.Module = nn.Identity()
         if config.bands:

@@ -48,7 +48,7 @@ def config_arguments(name_or_path: str) -> list[str]:
         if name_or_path not in INCLUDED:
             raise TrainingError(f"--config {name_or_path}: neither a file nor one of {', '.join(sorted(INCLUDED))}")
         path = INCLUDED[name_or_path]
-    files = [NETWORKS_BASE, path] if path.parent == NETWORKS_BASE.parent else [path]
+    files = [NETWORKS_BASE, path] if path.resolve().parent == NETWORKS_BASE.resolve().parent else [path]
     return [argument for file in files for argument in ("--config", str(file))]
 
 
@@ -181,10 +181,10 @@ def run(cli: TrainCLI) -> Path:
         DataError: training data is missing or damaged. TrainingError: the loss is not finite, a checkpoint cannot be
         written, or another process was lost. ModelError: the model cannot be written.
     """
-    torch.set_flush_denormal(True)
     cli.output.mkdir(parents=True, exist_ok=True)
     if cli.trainer.is_global_zero:
         (cli.output / "config.yaml").write_text(cli.full_config, encoding="utf-8")
+    torch.set_flush_denormal(True)  # processors compute with them many times slower
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.checkpoint, weights_only=True)
     except DataError as error:
@@ -198,6 +198,8 @@ def run(cli: TrainCLI) -> Path:
                 " message says why. Start all of them again with --resume auto"
             ) from error
         raise
+    finally:
+        torch.set_flush_denormal(False)
     if cli.checkpoints.stop_asked:
         say(f"stopped at step {cli.trainer.global_step}: the same command with --resume auto continues")
     result = cli.output / "model.safetensors"
