@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from frame_transformer.models import AsymUNetMCTConfig, SignalConfig
 from frame_transformer.models.discriminator import DiscriminatorConfig
-from frame_transformer.training import Adversarial, Corruption, Supervised
+from frame_transformer.training import Adversarial, Corruption, Pretraining, Supervised
 from frame_transformer.training.adversarial import vocal_presence
 from frame_transformer.training.checkpoint import checkpoints
 from frame_transformer.training.pretraining import corrupt
@@ -136,6 +136,28 @@ def test_spans_are_silenced_replaced_or_covered_with_noise():
 
     mixed, where = corrupt(magnitudes, Corruption())
     assert 0.5 < (mixed == 0)[where.expand_as(mixed)].float().mean() < 0.9
+
+
+def test_pretraining_measures_what_is_restored_and_what_is_left_intact(batch):
+    stage = Pretraining(network(), corruption=Corruption(noise=0.0, swap=0.0), intact_weight=0.1).eval()
+    stage.estimate = lambda corrupted: corrupted + 0.5
+    magnitudes = stage.read(batch).magnitudes
+    torch.manual_seed(1)
+    _, where = corrupt(magnitudes, stage.corruption)
+    torch.manual_seed(1)
+    losses = stage.losses(batch)
+    assert losses["restored"] == pytest.approx((0.5 - magnitudes).abs()[where.expand_as(magnitudes)].mean())
+    assert losses["intact"] == pytest.approx(0.5)
+    assert losses["loss"] == pytest.approx(losses["restored"] + 0.05)
+
+
+def test_pretraining_is_validated_on_the_same_corruption_every_time(batch):
+    stage, logged = Pretraining(network()).eval(), []
+    stage.log_dict = lambda metrics, **_: logged.append(metrics)
+    for _ in range(2):
+        stage.validation_step(batch, 3)
+    assert set(logged[0]) == {"validation/loss", "validation/restored", "validation/intact"}
+    assert logged[0] == logged[1]
 
 
 # The third stage
