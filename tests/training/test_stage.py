@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from frame_transformer.models import AsymUNetMCTConfig, SignalConfig
 from frame_transformer.models.discriminator import DiscriminatorConfig
 from frame_transformer.training import Adversarial, Corruption, Pretraining, Supervised
-from frame_transformer.training.adversarial import vocal_presence
+from frame_transformer.training.adversarial import discriminator_accuracy, vocal_presence
 from frame_transformer.training.checkpoint import checkpoints
 from frame_transformer.training.pretraining import corrupt
 from frame_transformer.training.run import train
@@ -191,6 +191,45 @@ def test_the_network_does_not_teach_the_discriminator(third_stage, batch):
         gradient_of_the_network(stage, batch)
         optimizer.step()
     assert stage.losses(batch)["discriminator"] < before - 1e-3
+
+
+def test_the_discriminator_learns_which_frames_never_contained_voice(third_stage, batch):
+    """All true frames, and generated ones only where the mixture is without voice: here in its second half."""
+    batch["vocals"][..., SAMPLES // 2 :] = 0
+    batch = batch_of(batch["instrumental"], batch["vocals"])
+    stage = third_stage(gain=(1.0, 1.0))
+    _, magnitudes, factor = stage.read(batch)
+    generated = stage.estimate(magnitudes) * magnitudes
+    true = (stage.spectrogram(batch["instrumental"]).abs() * factor).minimum(magnitudes)
+    probabilities = [stage.discriminator(magnitudes, candidate).sigmoid() for candidate in (generated, true)]
+    voice = vocal_presence(batch["vocals"], batch["mixture"], 128, 64, -40.0)[:, None]
+    assert 0.4 < voice.mean() < 0.6
+    right = torch.where(voice == 1, 1 - probabilities[0], probabilities[0])
+    expected = -(right.log().mean() + probabilities[1].log().mean()) / 2
+    torch.testing.assert_close(stage.losses(batch)["discriminator"], expected)
+
+
+def test_accuracy_of_the_discriminator_counts_frames_with_voice():
+    voice = torch.tensor([[[1.0, 1.0, 0.0, 1.0]]])
+    generated = torch.tensor([[[-1.0, 1.0, 1.0, -1.0], [1.0, 1.0, 1.0, 1.0]]])
+    true = torch.tensor([[[1.0, -1.0, -1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]])
+    accuracy = discriminator_accuracy(generated, true, voice)
+    assert accuracy["discriminator_accuracy_generated"] == pytest.approx(2 / 6)
+    assert accuracy["discriminator_accuracy_true"] == pytest.approx(5 / 6)
+    assert accuracy["discriminator_accuracy"] == pytest.approx(7 / 12)
+
+
+def test_both_networks_are_trained_each_at_its_rate(third_stage):
+    stage = third_stage(discriminator_learning_rate=0.5)
+    groups = stage.configure_optimizers().param_groups
+    rates = {
+        id(parameter): rate
+        for group, rate in zip(groups, stage.peak_learning_rates, strict=True)
+        for parameter in group["params"]
+    }
+    assert {rates.pop(id(parameter)) for parameter in stage.model.parameters()} == {0.001}
+    assert {rates.pop(id(parameter)) for parameter in stage.discriminator.parameters()} == {0.0005}
+    assert not rates
 
 
 def test_no_candidate_is_louder_than_the_mixture(third_stage):
