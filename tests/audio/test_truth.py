@@ -83,6 +83,22 @@ def test_chained_parts_of_another_rate_are_resampled(tmp_path):
     assert [round(level(part), 2) for part in np.split(samples[0], 3)] == [0.21] * 3
 
 
+def test_a_chained_part_that_cannot_be_read_is_missing(tmp_path, noise):
+    good, bad = (
+        encode_with(tmp_path / name, "flac", noise(1, 44_100 + number), 44_100, "mono", "ogg").read_bytes()
+        for number, name in enumerate("ab")
+    )
+    path = tmp_path / "chained.ogg"
+    path.write_bytes(good + bad.replace(b"\x7fFLAC", b"\x7fNONE"))
+    samples, warnings = read(path)
+    assert samples.shape == (1, 44_100)
+    assert len(warnings) == 1
+    assert "a part after 1.0 s is missing" in warnings[0]
+    path.write_bytes(bad.replace(b"\x7fFLAC", b"\x7fNONE") + good)
+    with pytest.raises(AudioError):
+        read(path)
+
+
 # Time stamps
 
 
@@ -129,6 +145,13 @@ def test_sound_that_starts_late_stays_under_the_picture(tmp_path, suffix):
     assert read(path, fill_gaps=False)[0].shape[1] == 2 * 44_100
     prompt, warnings = read(video_with_late_sound(tmp_path / f"prompt.{suffix}", 0))
     assert (prompt.shape[1], warnings) == (2 * 44_100, [])
+
+
+@pytest.mark.parametrize(("suffix", "seconds"), [("mov", 2.03), ("mkv", 2.0)])
+def test_jitter_of_a_coarse_clock_is_no_gap(tmp_path, suffix, seconds):
+    """Matroska counts milliseconds, where up to 50 ms are jitter; the MOV file counts samples."""
+    samples, _ = read(video_with_late_sound(tmp_path / f"late.{suffix}", 0.03))
+    assert samples.shape[1] == pytest.approx(seconds * 44_100, abs=50)
 
 
 # Truncation and damage

@@ -54,6 +54,14 @@ def test_perfect_estimate_is_bleedless_and_full(noise):
     assert bleedless_and_fullness(reference, reference) == (100, 100)
 
 
+def test_fullness_is_the_mean_loss_of_what_was_lost(noise):
+    """Equal bins do not count: the first half is equal, half the level in the second is a loss of 6.02 dB."""
+    reference = noise(2, 400_000)
+    estimate = reference.copy()
+    estimate[:, 200_000:] *= 0.5
+    assert bleedless_and_fullness(reference, estimate)[1] == pytest.approx(100 / (1 + 6.02), abs=0.3)
+
+
 @pytest.mark.parametrize("metric", [utterance_sdr, si_sdr, lambda r, e: bleedless_and_fullness(r, e)[0]])
 def test_silent_reference_is_undefined(metric, noise):
     assert math.isnan(metric(np.zeros((2, 9000), np.float32), noise(2, 9000)))

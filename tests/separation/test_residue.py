@@ -73,3 +73,21 @@ def test_the_separator_clears_what_is_faint_and_still_adds_up(tiny_model, noise)
     assert np.abs(kept.vocals).max() > 1e-3
     assert np.abs(gone.vocals).max() == 0
     assert np.array_equal(gone.instrumental, x)
+
+
+def test_residue_is_cleared_where_nobody_sings_for_longer_than_a_second_and_a_half(tiny_model):
+    class HighIsVoice(torch.nn.Module):
+        config = tiny_model.config
+
+        def forward(self, x):
+            frequencies = torch.arange(256) * 44_100 / 512
+            return torch.where(frequencies > 4000, -30.0, 4.0)[:, None].expand_as(x)
+
+    time = np.arange(round(8.2 * 44_100)) / 44_100
+    sings = ((time < 2) | (time > 3.2)) & ((time < 5.2) | (time > 7.2))  # pauses of 1.2 and 2 s
+    low, high = (0.1 * np.sin(2 * np.pi * frequency * time) for frequency in (500, 9000))
+    song = np.stack([low + sings * high] * 2).astype(np.float32)
+    vocals = Separator(HighIsVoice(), smoothing=0.05).separate(song).vocals
+    short, long = (vocals[:, round(middle * 44_100) :][:, :2000] for middle in (2.6, 6.2))
+    assert np.abs(short).max() == pytest.approx(0.0018, rel=0.1)  # the mask leaves 1.8 % of the low tone
+    assert not long.any()

@@ -95,6 +95,19 @@ def test_seams_do_not_show(tiny_model, noise, window, overlap):
     assert np.abs(whole.vocals - parts.vocals).max() < 1e-6
 
 
+@pytest.mark.parametrize("channels", range(1, 9))
+def test_every_channel_is_separated(tiny_model, channels):
+    class Halves(torch.nn.Module):
+        config = tiny_model.config
+
+        def forward(self, x):
+            return torch.zeros_like(x)
+
+    frequencies = 200 * np.arange(1, channels + 1)[:, None]
+    mixture = (0.1 * np.sin(2 * np.pi * frequencies * np.arange(20_000) / 44_100)).astype(np.float32)
+    np.testing.assert_allclose(Separator(Halves()).separate(mixture).vocals, mixture / 2, atol=1e-4)
+
+
 def test_silence_stays_silent(tiny_model):
     stems = Separator(tiny_model).separate(np.zeros((2, 30_000), np.float32))
     assert not stems.vocals.any()
@@ -162,7 +175,7 @@ def test_batch_size_is_what_the_network_sees(tiny_model, noise):
         assert max(sizes) == batch_size
 
 
-def test_averaging_at_test_time_is_the_mean_of_four_sights(tiny_model):
+def test_tta_is_the_mean_of_four_passes(tiny_model):
     x = torch.rand(1, 2, 256, 80)
     separator = Separator(tiny_model, window=40, context=20, tta=True)
     with torch.inference_mode():
@@ -174,9 +187,10 @@ def test_averaging_at_test_time_is_the_mean_of_four_sights(tiny_model):
     torch.testing.assert_close(separator.parts[0].mask(x), torch.stack(masks).mean(0))
 
 
-def test_averaging_keeps_lengths_and_sums(tiny_model, noise):
+@pytest.mark.parametrize("context", [2, 20])
+def test_tta_keeps_lengths_and_sums(tiny_model, noise, context):
     x = noise(2, 256 * 100 + 1)
-    stems = Separator(tiny_model, tta=True, batch_size=2).separate(x)
+    stems = Separator(tiny_model, tta=True, batch_size=2, context=context).separate(x)
     assert stems.vocals.shape == x.shape
     assert np.abs(stems.vocals + stems.instrumental - x).max() <= 1e-4
 

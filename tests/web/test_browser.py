@@ -358,4 +358,4 @@ def test_a_server_that_ends_is_told_of(visitor, start_page, tiny_file, long_song
     process.wait(30)
     api.expect(tab.locator(".state")).to_have_text("Connection lost, trying again …", timeout=30_000)
     start_page(COMMAND, "web", "-n", tiny_file, "--port", address.rsplit(":", 1)[1])
-    api.expect(tab.locator(".state")).to_have_text(re.compile("knows nothing of this song"), timeout=30_000)
+    api.expect(tab.locator(".state")).to_have_text(re.compile("no longer has this song"), timeout=30_000)

@@ -55,7 +55,7 @@ class WindowedModel:
 
     Raises:
         ModelError: the model is not for two channels.
-        OptionError: test-time averaging without context, or a window that no memory here can hold.
+        OptionError: test-time augmentation without context, or a window that no memory here can hold.
     """
 
     def __init__(self, model: MaskModel, options: SeparationOptions, device: torch.device, dtype: torch.dtype):
@@ -70,7 +70,7 @@ class WindowedModel:
         check_window(self.window + 2 * self.context, self.signal, device)
         if options.tta and self.context < 2:
             raise OptionError(
-                "test-time averaging moves the window within its context: it needs a context of 2 or more"
+                "test-time augmentation moves the window within its context: it needs a context of 2 or more"
             )
 
     @torch.inference_mode()

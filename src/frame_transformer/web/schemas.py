@@ -19,7 +19,7 @@ class SeparationRequest(Body):
     """How to separate a song. ``/settings`` lists the models and formats."""
 
     models: list[str] = Field(min_length=1, max_length=8, description="several form an ensemble")
-    ensemble: Ensemble = Field("mean", description="how the masks of several models are combined")
+    ensemble: Ensemble = Field("mean", description="how several models are combined")
     weights: list[Annotated[float, Field(ge=0, le=1000)]] | None = Field(
         None, max_length=8, description="weight of each model in the mean of the ensemble"
     )
@@ -28,7 +28,7 @@ class SeparationRequest(Body):
     stream: int | None = Field(None, ge=0, description="number of the audio stream, for files that hold several")
     overlap: float = Field(0.0625, ge=0, le=0.5, description="fraction of a window that overlaps the next")
     smoothing: float = Field(
-        0, ge=0, lt=1, description="vocals fainter than this for longer than 1.5 s are removed; 0 keeps all"
+        0, ge=0, lt=1, description="vocals below this fraction for longer than 1.5 s are removed; 0 keeps all"
     )
     tta: bool = Field(False, description="test-time augmentation: average of four passes")
 

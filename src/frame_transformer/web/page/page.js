@@ -20,7 +20,7 @@ function about(seconds) {
   return seconds === null ? "" : `, about ${clock(seconds)} left`;
 }
 
-// For screen readers: what happens to a song, but not every percent of it.
+// Tells screen readers about changes of a song's state, but not about its progress.
 function announce(text) {
   $("#announcer").textContent = text;
 }
@@ -95,7 +95,7 @@ class Song {
     }
     this.show("uploading", "Uploading …", 0);
     return new Promise((finished) => {
-      // fetch tells nothing of an upload's progress.
+      // fetch does not report the progress of an upload.
       const request = (this.request = new XMLHttpRequest());
       request.open("POST", `sessions/${session}/songs?name=${encodeURIComponent(this.file.name)}`);
       request.responseType = "json";
@@ -147,7 +147,7 @@ class Song {
       this.stop = () => { events.close(); resolve(); };
       events.onerror = () => {
         if (events.readyState !== EventSource.CLOSED) this.show(this.state, "Connection lost, trying again …");
-        else reject(new Error("The server knows nothing of this song any more: reload the page and add it again."));
+        else reject(new Error("The server no longer has this song: reload the page and add it again."));
       };
       events.onmessage = (event) => {
         const separation = JSON.parse(event.data);
@@ -199,11 +199,11 @@ class Song {
   }
 
   present({ tracks, rate }) {
-    const version = Date.now(); // the pictures of an earlier separation must not stand for those of this one
+    const version = Date.now(); // the browser must not show cached pictures of an earlier separation
     const box = $("#player").content.cloneNode(true).firstElementChild;
     const player = new Player(
       tracks.map((track) => ({ ...track, sound: `${this.address}/tracks/${track.name}.pcm` })), rate, () => draw());
-    // At first the stems sound together, which is the mixture; a stem alone sounds alone.
+    // At first the stems play together. A single stem plays without the mixture.
     player.tracks[0].muted = true;
     const rows = player.tracks.map((track) => {
       const row = $("#track").content.cloneNode(true).firstElementChild;
