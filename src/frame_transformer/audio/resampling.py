@@ -5,14 +5,14 @@ import soxr
 
 
 def resampled_length(samples: int, in_rate: int, out_rate: int) -> int:
-    """The number of samples after resampling `samples` samples from `in_rate` to `out_rate` (Hz), rounded up."""
+    """The number of samples after resampling ``samples`` samples from ``in_rate`` to ``out_rate`` (Hz), rounded up."""
     return -(-samples * out_rate // in_rate)
 
 
 class Resampler:
-    """Streaming converter from `in_rate` to `out_rate` (Hz) for blocks of shape `(channels, samples)`.
+    """Streaming converter from ``in_rate`` to ``out_rate`` (Hz) for blocks of shape ``(channels, samples)``.
 
-    The output does not depend on how the input is divided into blocks, and has `resampled_length` samples in all.
+    The output does not depend on how the input is divided into blocks, and has ``resampled_length`` samples in all.
     If the rates are equal, blocks are returned unchanged.
     """
 
@@ -22,9 +22,9 @@ class Resampler:
         self._read = self._written = 0
 
     def process(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """Convert float32 `(channels, samples)`; the result may be empty until there is enough input.
+        """Converts float32 ``(channels, samples)``; the result may be empty until there is enough input.
 
-        `last=True` ends the stream and returns all remaining samples.
+        ``last=True`` ends the stream and returns all remaining samples.
         """
         if self.in_rate == self.out_rate:
             return block
@@ -41,5 +41,5 @@ class Resampler:
 
 
 def resample(x: np.ndarray, in_rate: int, out_rate: int) -> np.ndarray:
-    """Convert float32 `(channels, samples)` from `in_rate` to `out_rate` Hz at once."""
+    """Converts float32 ``(channels, samples)`` from ``in_rate`` to ``out_rate`` Hz at once."""
     return Resampler(in_rate, out_rate, x.shape[0]).process(x, last=True)

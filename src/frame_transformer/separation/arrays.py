@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..audio.info import MAX_CHANNELS
 from ..errors import AudioError
 
 ARRAY_BLOCK = 1 << 17
-MAX_CHANNELS = 64
 LOUDEST = 1e30  # spectrograms of louder samples would overflow float32
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..audio import AudioReader, Resampler, StreamingISTFT, StreamingSTFT
+from ..audio.info import MAX_RATE, MIN_RATE
 from ..errors import AudioError
 from ..models import SignalConfig
 from .arrays import ArrayReader
@@ -37,7 +38,6 @@ CHANNEL_PAIRS = {
     6: ((0, 1), (2, 2), (3, 3), (4, 5)),
     8: ((0, 1), (2, 2), (3, 3), (4, 5), (6, 7)),
 }
-MIN_RATE, MAX_RATE = 1000, 768_000
 TAIL_BLOCK = 1 << 16
 
 
