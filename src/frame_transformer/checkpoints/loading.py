@@ -23,7 +23,7 @@ class ModelInfo:
 
     name: str
     family: str
-    parameters: int | None
+    parameters: int
     description: str
     source: str
     licence: str

@@ -84,7 +84,7 @@ class StemStream:
 
     def __iter__(self) -> Iterator[StemBlock]:
         check_process()
-        parts = self.separator.parts
+        separator, parts = self.separator, self.separator.parts
         peaks = self._peaks()
         done = read = 0
 
@@ -95,11 +95,14 @@ class StemStream:
                 self._report(done, max(read, self._expected))
                 yield block
 
-        mixture, *copies = _copies(blocks(), len(parts) + 1 if len(parts) == 1 else len(parts) + 2)
-        vocals = [self._vocals(part, peaks.get(part), copy) for part, copy in zip(parts, copies, strict=False)]
-        if len(parts) > 1:
-            vocals = [join_stems(_in_step(copies[-1], vocals), self.separator.model.ensemble, self.separator.weights)]
-        for original, (block,) in _in_step(mixture, vocals):
+        if len(parts) == 1:
+            mixture, copy = _copies(blocks(), 2)
+            vocals = self._vocals(parts[0], peaks.get(parts[0]), copy)
+        else:
+            mixture, other, *copies = _copies(blocks(), 2 + len(parts))
+            stems = [self._vocals(part, peaks.get(part), copy) for part, copy in zip(parts, copies, strict=True)]
+            vocals = join_stems(_in_step(other, stems), separator.model.ensemble, separator.weights)
+        for original, (block,) in _in_step(mixture, [vocals]):
             done += original.shape[1]
             self._report(done, max(read, self._expected))
             yield StemBlock(original, block, original - block)

@@ -58,17 +58,13 @@ class Separations:
     def offered(self) -> list[Model]:
         """The available models, with the size of their downloads."""
         known = {info.name: info for info in list_models()}
-        return [
-            Model(
-                name=name,
-                description=known[name].description if name in known else "",
-                # Published checkpoints are float32.
-                megabytes=0
-                if name not in known or known[name].cached
-                else (known[name].parameters or 0) * 4 // 1_000_000,
-            )
-            for name in self._files
-        ]
+        models = []
+        for name in self._files:
+            info = known.get(name)
+            # Published checkpoints are float32.
+            megabytes = info.parameters * 4 // 1_000_000 if info and not info.cached else 0
+            models.append(Model(name=name, description=info.description if info else "", megabytes=megabytes))
+        return models
 
     def check(self, request: SeparationRequest) -> None:
         """Raises OptionError for a model or format that the page does not offer."""

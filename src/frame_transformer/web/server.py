@@ -236,10 +236,7 @@ def create_app(options: PageOptions = PageOptions()) -> FastAPI:
             song=song.id,
             name=song.name,
             seconds=info.duration,
-            streams=[
-                Stream(number=number, label=_label(other))
-                for number, other in sorted(song.streams.items(), key=lambda item: item[0])
-            ],
+            streams=[Stream(number=number, label=_label(song.streams[number])) for number in sorted(song.streams)],
             stream=info.stream,
         )
 
