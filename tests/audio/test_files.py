@@ -124,15 +124,16 @@ def test_blocks_have_the_size_asked_for(song):
 
 
 def test_video_gives_its_first_sound(tmp_path):
-    x = tones(2, 48_000, 48_000)
+    x = tones(2, 3 * 48_000, 48_000)
     with VideoWriter(tmp_path / "a.mp4", 48_000, 2, cover=picture(size=(500, 500))) as writer:
         writer.write(x[:, :20_000])
         writer.write(x[:, 20_000:])
     decoded, rate = decode(tmp_path / "a.mp4")
     assert (decoded.shape, rate) == (x.shape, 48_000)
     with av.open(str(tmp_path / "a.mp4")) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert len(frames) == 1
+        shown = list(container.decode(video=0))
+    assert [frame.time for frame in shown] == [0, 1, 2]
+    frames = [frame.to_ndarray(format="rgb24") for frame in shown]
     assert frames[0].shape == (720, 1280, 3)
     assert np.abs(frames[0][360, 640].astype(int) - (200, 30, 10)).max() < 12  # the cover, in the middle
     assert frames[0][0, 0].max() < 40  # dark beside it

@@ -45,3 +45,13 @@ def test_voice_in_part_of_the_track_counts_and_the_cost_is_bounded(vocals_level)
     sound = np.concatenate([tones(0.1, 0.0, 60), tones(0.1, 0.1, 60)], axis=1)
     assert vocals_level(sound) == pytest.approx(-3, abs=0.5)
     assert HighIsVoice.passes == 5
+
+
+def test_the_level_is_that_of_the_seconds_with_voice():
+    """One second in six has voice, at half the power: the 90th percentile lies halfway to that second."""
+
+    class LongWindow(HighIsVoice):
+        config = V1Config(SignalConfig(n_fft=512, hop_length=256), WindowConfig(1000, 50))
+
+    sound = np.concatenate([tones(0.1, 0.0, 5), tones(0.1, 0.1, 1)], axis=1)
+    assert VocalsLevel(LongWindow(), "cpu")(sound) == pytest.approx(-6, abs=0.3)
