@@ -45,9 +45,7 @@ def separate(
         str, typer.Option("-o", "--output", help="Output folder; with --cluster also a URI.")
     ] = "separated",
     stems: Annotated[str, typer.Option(help="Stems to write, separated by commas.")] = "vocals,instrumental",
-    audio_format: Annotated[
-        str, typer.Option("--format", help="Audio format: wav, flac, mp3, m4a, ogg or opus.")
-    ] = "wav",
+    audio_format: Annotated[str, typer.Option("--format", help="wav, flac, mp3, m4a, ogg or opus.")] = "wav",
     bit_depth: Annotated[str | None, typer.Option(help="Bit depth: 16, 24, 32f (wav); default: the song's.")] = None,
     bitrate: Annotated[str | None, typer.Option(help="Bitrate of a lossy format in kbit/s.")] = None,
     filename: Annotated[
@@ -55,12 +53,8 @@ def separate(
     ] = "{model}/{folder}/{track}/{stem}.{ext}",
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="Precision of the network: float32, bfloat16 or float16.")] = "float32",
-    window: Annotated[
-        int | None, typer.Option(help="Frames in a window, without context; default: the model's.")
-    ] = None,
-    context: Annotated[
-        int | None, typer.Option(help="Frames of context on each side of a window; default: the model's.")
-    ] = None,
+    window: Annotated[int | None, typer.Option(help="Frames in a window; default: the model's.")] = None,
+    context: Annotated[int | None, typer.Option(help="Frames of context on each side; default: the model's.")] = None,
     overlap: Annotated[float, typer.Option(help="Fraction of a window that overlaps the next, 0 to 0.5.")] = 0.0625,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a batch.")] = 1,
     tta: Annotated[
