@@ -109,7 +109,7 @@ def test_an_ensemble_is_a_model(mixed, noise):
     parts = [Separator(same).separate(mixture).vocals, Separator(mixed[1]).separate(mixture).vocals]
     np.testing.assert_allclose(outer, (2 * parts[0] + parts[1]) / 3, atol=1e-6)
     with pytest.raises(OptionError, match="different spectrograms"):
-        ModelEnsemble([ModelEnsemble(mixed), mixed[0]])
+        ModelEnsemble([ModelEnsemble(mixed[:2]), mixed[0]])
     with pytest.raises(OptionError, match="different spectrograms"):
         ModelEnsemble(mixed)(x)
 
