@@ -153,6 +153,7 @@ def test_silent_vocals_leave_the_instrumental_scored(tmp_path, noise):
         ({"estimates": {"../x": "."}}, OptionError, "NAME=FOLDER"),
         ({"estimates": ["nowhere"]}, OptionError, "nowhere: no such folder"),
         ({"models": ["no-such-model"]}, ModelError, "unknown model 'no-such-model'"),
+        ({"models": ["default", "no-such-model"]}, ModelError, "unknown model 'no-such-model'"),
         ({"songs": "nowhere"}, DataError, "nowhere: no such folder"),
     ],
 )

@@ -114,7 +114,7 @@ def make_systems(
     baselines: Sequence[str],
     device: str,
 ) -> list[System]:
-    """The systems to evaluate, baselines first. Loads the first model, for its spectrogram.
+    """The systems to evaluate, baselines first. Loads every model once, so that a wrong one is known at the start.
 
     Raises:
         OptionError: an unknown baseline, a folder that is missing, two systems of one name, no system. ModelError: a
@@ -133,8 +133,8 @@ def make_systems(
         if folder.name in ("", ".", "..") or "/" in folder.name or os.sep in folder.name:
             raise OptionError(f"{folder.name!r} names no row of a table: give estimates as NAME=FOLDER")
     n_fft, hop_length = N_FFT, HOP_LENGTH
-    if ensembles:
-        signal = load_separator(ensembles[0].options).parts[0].signal
+    for ensemble in reversed(ensembles):
+        signal = load_separator(ensemble.options).parts[0].signal
         n_fft, hop_length = signal.n_fft, signal.hop_length
     systems: list[System] = []
     if "mixture" in baselines:
