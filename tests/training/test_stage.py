@@ -114,6 +114,19 @@ def test_validation_uses_the_average(batch):
     assert stage.eval().estimate(magnitudes).std() == 0
 
 
+def test_validation_measures_the_stems_of_the_mask_and_keeps_the_first():
+    """A mask of 0.75 where both stems are equal: each has an error of half its amplitude."""
+    sound = 0.1 * torch.cos(0.3 * torch.pi * torch.arange(SAMPLES)).expand(2, 2, -1)
+    stage, logged = Supervised(network()).eval(), {}
+    stage.log_dict = lambda metrics, **_: logged.update(metrics)
+    stage.estimate = lambda magnitudes: torch.full_like(magnitudes, 0.75)
+    stage.validation_step(batch_of(sound, sound), 0)
+    for name, factor in (("vocals", 0.5), ("instrumental", 1.5)):
+        assert logged[f"validation/sdr_{name}"] == pytest.approx(6.02, abs=0.01)
+        torch.testing.assert_close(stage.excerpt[name], factor * sound[0], atol=1e-3, rtol=0)
+    assert torch.equal(stage.excerpt["mixture"], 2 * sound[0])
+
+
 # Pretraining
 
 
