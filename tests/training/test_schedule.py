@@ -104,7 +104,9 @@ def test_phases():
     phases = [Phase(10, frames=8), Phase(None, frames=16)]
     assert [phase_at(phases, step).frames for step in (0, 9, 10, 99)] == [8, 8, 16, 16]
     assert phases[1].samples(256) == 15 * 256
-    assert Phase(3, 8, 2, 2).batches(range(100, 111), 1) == [[100, 101], [102, 103], [104, 105], [106, 107]]
+    two_steps = [[100, 101], [102, 103], [104, 105], [106, 107]]
+    assert Phase(None, 8, 2, 2).batches(range(100, 111), 1) == two_steps  # the crops that are left make no whole step
+    assert Phase(3, 8, 2, 2).batches(range(100, 120), 1) == two_steps  # the phase ends
     for wrong in ([], [Phase(3)], [Phase(3), Phase(2), Phase()], [Phase(None), Phase(None)], [Phase(frames=0)]):
         with pytest.raises(TrainingError, match=r"--data\.phases"):
             check_phases(wrong)
