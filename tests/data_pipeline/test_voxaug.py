@@ -16,7 +16,7 @@ from frame_transformer.data import (
     VoxAugConfig,
     without_effects,
 )
-from frame_transformer.data.voxaug import MixEffects, StemEffects
+from frame_transformer.data.voxaug import MixEffects, StemEffects, _draw
 
 from .conftest import RATE
 
@@ -47,6 +47,15 @@ def everything(probability: float) -> VoxAugConfig:
     names = ("speed", "time_stretch", "pitch_shift")
     times = {name: replace(getattr(config, name), probability=probability) for name in names}
     return replace(config, instrumental=stem(config.instrumental), vocals=stem(config.vocals), mix=mix, **times)
+
+
+def test_parameters_are_uniform_in_their_ranges_whatever_the_probability():
+    effect = Effect(0.2, ((0.0, 1.0), (10.0, 20.0), (-3.0, 0.0)))
+    ((_, rows, values),) = _draw([effect], list(range(4000)), 0)
+    assert len(rows) / 4000 == pytest.approx(0.2, abs=0.03)
+    for (low, high), drawn in zip(effect.ranges, values, strict=True):
+        assert low <= drawn.min() and drawn.max() <= high
+        assert float(drawn.mean()) == pytest.approx((low + high) / 2, abs=0.05 * (high - low))
 
 
 def test_batch(catalogue):
