@@ -133,6 +133,19 @@ def test_a_progress_function_may_end_the_batch(tiny_model, song):
             list(results)
 
 
+def test_an_error_of_a_progress_function_stops_the_other_jobs(tiny_model, song, tmp_path):
+    from frame_transformer.separation import OutputOptions, Separator, find_songs, separate_files
+
+    def cancel(source, *_):
+        if source.name == "a.wav":
+            raise LookupError("enough")
+
+    songs = find_songs([song("a.wav"), song("b.wav", samples=2_000_000)]).songs
+    with pytest.raises(LookupError, match="enough"):
+        list(separate_files(Separator(tiny_model), songs, OutputOptions(tmp_path / "out"), cancel, jobs=2))
+    assert not list((tmp_path / "out").rglob("*.wav"))
+
+
 # Names, pipes, sources
 
 

@@ -227,7 +227,7 @@ def test_cancelling_from_the_callback(tiny_model, noise):
     "options",
     [{"overlap": 0.7}, {"window": 0}, {"ensemble": "best"}, {"weights": [1, 2]}, {"device": "nonsense"},
      {"weights": [-1]}, {"weights": [1], "ensemble": "max"}, {"batch_size": 0}, {"smoothing": 1.0}, {"smoothing": -0.1},
-     {"tta": True, "context": 0}, {"weights": [float("nan")]}, {"stream": -1}],
+     {"tta": True, "context": 0}, {"weights": [float("nan")]}, {"stream": -1}, {"weights": [0]}],
 )  # fmt: skip
 def test_options_out_of_range(tiny_model, options):
     with pytest.raises(OptionError):
