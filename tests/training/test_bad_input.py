@@ -68,7 +68,7 @@ def test_a_file_deleted_after_the_scan_is_skipped_and_counted(arguments, folders
 
     def discover_then_delete(roles):
         songs = discover(roles)
-        gone.unlink()
+        gone.unlink(missing_ok=True)
         return songs
 
     monkeypatch.setattr(datamodule, "discover", discover_then_delete)
