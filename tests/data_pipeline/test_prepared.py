@@ -129,6 +129,15 @@ def test_prepared_audio_deleted_before_training(prepared, tmp_path):
         song.crop("instrumental", 0, 10)
 
 
+@pytest.mark.parametrize("content", ["{", "{}"])
+def test_damaged_description(content, tmp_path):
+    damaged = tmp_path / "vocals" / "song" / "song.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text(content)
+    with pytest.raises(DataError, match=r"song\.json: damaged"):
+        read_prepared(tmp_path)
+
+
 def test_output_that_is_a_file(folders, tmp_path):
     (tmp_path / "out").touch()
     with pytest.raises(DataError, match="cannot be written"):

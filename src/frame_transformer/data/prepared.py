@@ -238,7 +238,7 @@ def bandwidth(samples: np.ndarray) -> float:
 def read_prepared(folder: Path) -> list[PreparedSong]:
     """The complete songs below a folder that `prepare` wrote, sorted by role and name.
 
-    Raises DataError if the folder is missing or contains no prepared song.
+    Raises DataError if the folder is missing or contains no prepared song, or a song's description is damaged.
     """
     songs = sorted(_read_songs(folder), key=lambda song: (ROLES.index(song.role), song.name, song.folder.name))
     if not songs:
@@ -250,13 +250,17 @@ def _read_songs(folder: Path) -> Iterator[PreparedSong]:
     for path in folder.glob("*/*/song.json"):
         if path.parent.name.startswith("."):
             continue
-        fields = json.loads(path.read_text())
-        yield PreparedSong(
-            name=fields["name"],
-            role=fields["role"],
-            samples=fields["samples"],
-            folder=path.parent,
-            stems=tuple(fields["stems"]),
-            group=fields["group"],
-            bandwidth=fields["bandwidth"],
-        )
+        try:
+            fields = json.loads(path.read_text())
+            song = PreparedSong(
+                name=fields["name"],
+                role=fields["role"],
+                samples=fields["samples"],
+                folder=path.parent,
+                stems=tuple(fields["stems"]),
+                group=fields["group"],
+                bandwidth=fields["bandwidth"],
+            )
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path}: damaged or of an older version; delete its folder and prepare again") from error
+        yield song
