@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -39,8 +40,16 @@ def in_child(function: str, **arguments: Any) -> Result:
 
 def peak_mb() -> float:
     """Largest resident memory of this process so far, in MB (10⁶ bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round((peak if sys.platform == "darwin" else peak * 1024) / 1e6)
+    return round((resident_peak(os.getpid()) or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1e6)
+
+
+def resident_peak(pid: int) -> int:
+    """Bytes; 0 where there is no /proc. On Linux ``ru_maxrss`` is never less than what the parent had at the fork."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return max((1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM")), default=0)
 
 
 def show(name: str, rows: list[Result], console: Console) -> None:

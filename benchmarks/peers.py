@@ -27,7 +27,7 @@ from rich.console import Console
 from frame_transformer.audio import decode
 from frame_transformer.checkpoints import export_model, load_model
 
-from .measuring import Result, show
+from .measuring import Result, resident_peak, show
 from .peer_systems import SAMPLE_RATE, write
 from .songs import make_song
 
@@ -50,11 +50,12 @@ def measure(name: str, python: str, song: Path, model: str, threads: int, limit:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
     with tempfile.TemporaryDirectory() as folder:
         command = [python, "-m", "benchmarks.peer_systems", name, str(song), folder, model, str(threads)]
-        started = time.time()
+        started, peak = time.time(), 0
         with open(Path(folder, "out"), "w+") as out, open(Path(folder, "err"), "w+") as errors:
             child = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
             try:
                 while (ended := os.wait4(child.pid, os.WNOHANG))[0] == 0:
+                    peak = max(peak, resident_peak(child.pid))
                     if time.time() - started > limit:
                         os.kill(child.pid, signal.SIGKILL)
                     time.sleep(0.05)
@@ -82,7 +83,7 @@ def measure(name: str, python: str, song: Path, model: str, threads: int, limit:
     if done:
         row["rtf"] = (events[-1]["at"] - known["ready"]["at"]) / done
         row["processor_s_per_s"] = (events[-1]["processor"] - known["ready"]["processor"]) / done
-    row["peak_mb"] = round(ended[2].ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
+    row["peak_mb"] = round((peak or ended[2].ru_maxrss) / 1e6)  # without /proc: macOS, in bytes
     return row
 
 

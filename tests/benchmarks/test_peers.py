@@ -30,3 +30,10 @@ def test_too_slow_is_said(song, tiny_file):
 def test_what_is_not_installed_is_said(song, tiny_file):
     row = measure("spleeter", sys.executable, song, tiny_file, threads=1, limit=120)
     assert "No module named" in row["failed"]
+
+
+def test_peak_memory_is_that_of_the_system_alone(song, tiny_file):
+    ballast = bytearray(800_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    row = measure("spleeter", sys.executable, song, tiny_file, threads=1, limit=120)
+    assert row["peak_mb"] < 500
