@@ -68,7 +68,7 @@ def measure(name: str, python: str, song: Path, model: str, threads: int, limit:
             events = [json.loads(line) for line in out if line.startswith('{"event"')]
             lines = errors.read().strip().splitlines()
     known = {event["event"]: event for event in events}
-    row["parameters"] = known.get("ready", {}).get("parameters")
+    row["parameters"] = known.get("ready", {}).get("parameters") or None  # ONNX does not tell
     if "first" in known:
         row["first_samples_s"] = known["first"]["at"] - started
     done = min(length, max((event["seconds"] for event in events if "seconds" in event), default=0.0))
