@@ -64,9 +64,7 @@ def ours(song: str, output: Path, model: str, threads: int) -> None:
                 writer.write(stem)
 
 
-def onnx(song: str, output: Path, model: str, threads: int) -> None:
-    """The same through ONNX Runtime."""
-    ours(song, output, model, threads)
+onnx = ours  # an ONNX file runs in ONNX Runtime
 
 
 def spleeter(song: str, output: Path, model: str, threads: int) -> None:

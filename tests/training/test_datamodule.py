@@ -15,13 +15,13 @@ from tests.data_pipeline.conftest import tone, write
 PHASE = Phase(frames=17, batch_size=4)  # 16384 samples
 
 
-def ready(step=0, epoch=0, rank=0, ranks=1, **options) -> TrainingData:
+def ready(step=0, epoch=0, rank=0, ranks=1, device="cpu", **options) -> TrainingData:
     """Set up, with a Trainer that is at that step."""
     options = {"phases": [PHASE], "workers": 0, "crops_per_epoch": 10, "validation_crops": 4} | options
     data = TrainingData(**options)
-    cpu = SimpleNamespace(root_device=torch.device("cpu"))
+    strategy = SimpleNamespace(root_device=torch.device(device))
     data.trainer = SimpleNamespace(
-        global_step=step, current_epoch=epoch, global_rank=rank, world_size=ranks, training=True, strategy=cpu
+        global_step=step, current_epoch=epoch, global_rank=rank, world_size=ranks, training=True, strategy=strategy
     )
     data.prepare_data()
     data.setup()
@@ -63,6 +63,15 @@ def test_pretraining(prepared):
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert set(batch) == {"mixture", "songs", "seed"}
     assert batch["mixture"].shape == (4, 2, 16_384)
+
+
+def test_workers_mix_what_the_device_would(prepared):
+    cpu, gpu = ready(prepared=prepared), ready(prepared=prepared, device="cuda")
+    crops = next(iter(gpu.train_dataloader()))
+    batch = next(iter(cpu.train_dataloader()))
+    assert "mixture" not in crops
+    assert cpu.on_after_batch_transfer(batch, 0) is batch
+    assert torch.equal(gpu.on_after_batch_transfer(crops, 0)["mixture"], batch["mixture"])
 
 
 def test_resumes_within_an_epoch_and_at_its_end(prepared):

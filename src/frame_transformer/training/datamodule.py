@@ -1,7 +1,7 @@
 """Training data: from folders of songs to augmented batches, resumable at any step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,7 +118,7 @@ class TrainingData(lightning.LightningDataModule):
         """Decodes new and changed songs of the folders, and reports how many were skipped."""
         if not any(self.folders.values()):
             return
-        songs, left_out = self._usable_songs()
+        songs, left_out = self._usable_songs
         skipped = left_out + prepare(songs, self.prepared, counted("decoded")).skipped
         if skipped:
             name, reason = skipped[0]
@@ -131,7 +131,7 @@ class TrainingData(lightning.LightningDataModule):
         """
         songs = read_prepared(self.prepared)
         if any(self.folders.values()):
-            folders = {prepared_folder(song, self.prepared) for song in self._usable_songs()[0]}
+            folders = {prepared_folder(song, self.prepared) for song in self._usable_songs[0]}
             songs = [song for song in songs if song.folder in folders]
         splits = {song.folder: split_of(song.group, self.validation_share, self.seed) for song in songs}
         self.training_songs = [song for song in songs if splits[song.folder] == "train"]
@@ -187,6 +187,7 @@ class TrainingData(lightning.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._epoch_begin, self._resumed = state_dict["epoch_begin"], True
 
+    @cached_property
     def _usable_songs(self) -> tuple[list[Song], list[tuple[str, str]]]:
         """The songs of the folders, and those that the index leaves out with the reasons."""
         index = read_index(self.index) if self.index else Index()
