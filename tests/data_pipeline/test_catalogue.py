@@ -51,6 +51,18 @@ def test_roles_inside_a_validation_folder(tmp_path):
     ]
 
 
+def test_linked_folders_are_followed_once(tmp_path):
+    (tmp_path / "disk/band").mkdir(parents=True)
+    (tmp_path / "disk/band/song.flac").touch()
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "music").symlink_to(tmp_path / "disk")
+    (data / "again").symlink_to(tmp_path / "disk/band")
+    (tmp_path / "disk/band/up").symlink_to(tmp_path / "disk")
+    assert [song.name for song in discover({"unlabelled": [data]})] == ["again/song"]
+    assert [song.name for song in discover({"unlabelled": [data / "music"]})] == ["band/song"]
+
+
 def test_folder_without_audio(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(DataError, match="holds no audio files"):

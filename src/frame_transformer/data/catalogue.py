@@ -82,7 +82,7 @@ def top_folder(name: str) -> str:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """All audio files below ``folder`` (by suffix, without hidden ones), sorted.
+    """All audio files below ``folder`` (by suffix, without hidden ones), sorted. Linked folders are followed, each once.
 
     Raises DataError if the folder is missing or unreadable.
     """
@@ -93,8 +93,14 @@ def audio_files(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions") from error
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above, or a second way to the same songs
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(parent, name)
             for name in names
