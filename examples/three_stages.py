@@ -65,7 +65,7 @@ def arguments(folder: Path, config: str, output: str, steps: int, *more: str) ->
         "--config", config, *[f"--model.network.{field}" for field in (*NETWORK, *OF_SEPARATOR)],
         *[f"--data.{role}={folder / role}" for role in ("instrumentals", "vocals")],
         f"--data.prepared={folder / 'prepared'}", f"--output={folder / output}", f"--trainer.max_steps={steps}",
-        "--data.workers=0", "--data.validation_share=0", "--schedule.warmup_steps=5", "--model.average_decay=0.9",
+        "--data.workers=0", "--data.validation_share=0", "--schedule.warmup_steps=5", "--model.ema_decay=0.9",
         '--data.phases=[{"until": null, "frames": 32, "batch_size": 4}]', "--trainer.log_every_n_steps=1",
         "--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.enable_progress_bar=false", *more,
     ]  # fmt: skip

@@ -47,7 +47,6 @@ PACKAGES = {  # the package, and the folder (or pk3 archive) inside it that hold
 QUICK_PACKAGE = "pushover-data"
 SHORTEST_SECONDS = 20.0
 LOUDEST_VOICE_DB = -20.0
-VOICE_SCAN = Path(__file__).with_name("voice_scan.json")
 VALIDATION_SHARE = 16  # one song in so many is kept for validation
 
 
@@ -77,7 +76,7 @@ def main() -> None:
     arguments.add_argument("--debs", type=Path, metavar="DIR", help="keep downloads here (default: OUTPUT/debs)")
     options = arguments.parse_args()
     debs = (options.debs or options.output / "debs").resolve()
-    known = measured_voice(VOICE_SCAN, options.output / VOICE_SCAN.name)
+    known = measured_voice(options.output)
     for package in [QUICK_PACKAGE] if options.quick else PACKAGES:
         folder = music_folder(package, debs)
         tracks = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)

@@ -177,7 +177,7 @@ def main() -> None:
     arguments.add_argument("--singer", action="append", help="only this one; may be given again")
     options = arguments.parse_args()
     repositories = options.repositories or options.output / "repositories"
-    known = measured_voice(options.output / "voice_scan.json")
+    known = measured_voice(options.output)
     for row in rows("voices.tsv"):
         if row["kind"] != "bank" and (options.singer is None or row["singer"] in options.singer):
             prepare_singer(row, repositories, options.output, options.quick)

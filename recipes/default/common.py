@@ -126,10 +126,10 @@ def audio_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def measured_voice(*reports: Path) -> dict[str, float]:
-    """The 90th percentile (dB) of voice of every track, from those reports of 02_voice_scan.py that exist."""
+def measured_voice(data: Path) -> dict[str, float]:
+    """The 90th percentile (dB) of voice of every track that voice_scan.json knows, beside this file or in ``data``."""
     tracks: dict[str, dict[str, float]] = {}
-    for report in reports:
+    for report in (HERE / "voice_scan.json", data / "voice_scan.json"):
         if report.exists():
             tracks |= json.loads(report.read_text())["tracks"]
     return {name: track["p90_db"] for name, track in tracks.items()}

@@ -90,24 +90,24 @@ def test_the_spectrogram_leaves_out_the_nyquist_bin_alone():
 
 def test_the_average_lags_behind_the_weights_and_is_what_is_saved(arguments, tmp_path):
     decay = 0.6
-    options = ("--trainer.max_steps=6", "--save_every=1", "--keep=10", f"--model.average_decay={decay}")
+    options = ("--trainer.max_steps=6", "--save_every=1", "--keep=10", f"--model.ema_decay={decay}")
     train(arguments(tmp_path, *options, "--model.optimizer.lr=0.05"))
     saved = [torch.load(path, weights_only=True)["state_dict"] for path in checkpoints(tmp_path)[::-1]]
     name = next(key.removeprefix("model.") for key in saved[0] if key.startswith("model.out."))
-    average = saved[0][f"average.module.{name}"]
+    average = saved[0][f"ema.module.{name}"]
     for steps, state in enumerate(saved[1:], 1):
         rate = min(decay, (1 + steps) / (10 + steps))
         average = rate * average + (1 - rate) * state[f"model.{name}"]
-        torch.testing.assert_close(state[f"average.module.{name}"], average)
+        torch.testing.assert_close(state[f"ema.module.{name}"], average)
     finished = load_file(tmp_path / "model.safetensors")
-    assert torch.equal(finished[name], saved[-1][f"average.module.{name}"])
+    assert torch.equal(finished[name], saved[-1][f"ema.module.{name}"])
     assert not torch.allclose(finished[name], saved[-1][f"model.{name}"])
 
 
 def test_validation_uses_the_average(batch):
     stage = Supervised(network())
     with torch.no_grad():
-        for parameter in stage.average.module.parameters():
+        for parameter in stage.ema.module.parameters():
             parameter.zero_()
     magnitudes = stage.read(batch).magnitudes
     assert stage.train().estimate(magnitudes).std() > 0
@@ -260,7 +260,7 @@ def test_no_candidate_is_louder_than_the_mixture(third_stage):
 def test_the_network_runs_once_a_batch(third_stage, batch):
     stage, calls = third_stage(), []
     stage.log_dict = lambda *args, **options: None
-    for model in (stage.model, stage.average.module):
+    for model in (stage.model, stage.ema.module):
         model.register_forward_hook(lambda *_: calls.append(1))
     stage.losses(batch)
     assert len(calls) == 1

@@ -26,9 +26,9 @@ class Muon(Optimizer):
                     continue
                 state = self.state[parameter]
                 if not state:
-                    state["average"] = torch.zeros_like(parameter)
-                state["average"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(state["average"], group["momentum"])
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
+                update = parameter.grad.lerp(state["momentum_buffer"], group["momentum"])
                 update = orthogonal(update.flatten(1)).view_as(parameter)
                 rows, columns = parameter.flatten(1).shape
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])

@@ -59,7 +59,7 @@ class Stage(lightning.LightningModule):
         network: MaskModelConfig,
         initial_weights: str | None = None,
         optimizer: OptimizerFactory = torch.optim.AdamW,
-        average_decay: float = 0.999,
+        ema_decay: float = 0.999,
         gain: tuple[float, float] = (0.4, 1.0),
         gradient_checkpointing: bool = False,
     ):
@@ -68,7 +68,7 @@ class Stage(lightning.LightningModule):
             network: configuration of the model, of any family.
             initial_weights: a model file to start from, such as an earlier stage's, with the same network.
             optimizer: creates the optimizer; its learning rate is the peak of the :class:`Schedule`.
-            average_decay: decay of the EMA of the weights; at most (1 + n) / (10 + n) at step n.
+            ema_decay: decay of the EMA of the weights; at most (1 + n) / (10 + n) at step n.
             gain: range of a random factor of the normalised magnitudes, see :meth:`Spectrogram.random_gain`.
             gradient_checkpointing: recompute the activations of each block in the backward pass, to save memory.
         """
@@ -80,14 +80,14 @@ class Stage(lightning.LightningModule):
         self.model = create_model(network)
         if initial_weights is not None:
             copy_weights(self.model, initial_weights)
-        self.average = AveragedModel(self.model, multi_avg_fn=partial(_move_average, average_decay))
-        self.average.requires_grad_(False)
+        self.ema = AveragedModel(self.model, multi_avg_fn=partial(_update_ema, ema_decay))
+        self.ema.requires_grad_(False)
         if gradient_checkpointing:
             checkpoint_blocks(self.model)
 
     def configure_model(self) -> None:
         if self.device_mesh is not None and not isinstance(self.model, FSDPModule):
-            for model in (self.model, cast(MaskModel, self.average.module)):
+            for model in (self.model, cast(MaskModel, self.ema.module)):
                 shard(model, self.device_mesh["data_parallel"])
 
     # Of each batch
@@ -103,7 +103,7 @@ class Stage(lightning.LightningModule):
 
     def estimate(self, magnitudes: Tensor) -> Tensor:
         """The mask for magnitudes, of the same shape: from the network in training, otherwise from its EMA."""
-        model = self.model if self.training else self.average.module
+        model = self.model if self.training else self.ema.module
         return model(magnitudes).float().sigmoid()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -166,14 +166,14 @@ class Stage(lightning.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        self.average.update_parameters(self.model)
+        self.ema.update_parameters(self.model)
 
     # The result
 
     def save(self, path: Path) -> None:
         """Writes the model with the EMA of the weights. All processes must call it, because each may hold a part."""
         whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        weights = get_model_state_dict(self.average.module, options=whole)
+        weights = get_model_state_dict(self.ema.module, options=whole)
         if self.trainer.is_global_zero:
             with torch.device("meta"):
                 model = create_model(self.network)
@@ -182,9 +182,9 @@ class Stage(lightning.LightningModule):
 
 
 @torch.no_grad()
-def _move_average(decay: float, averages: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
+def _update_ema(decay: float, ema: list[Tensor], current: list[Tensor], steps: Tensor | int) -> None:
     rate = min(decay, (1 + int(steps)) / (10 + int(steps)))
-    torch._foreach_lerp_(averages, current, 1 - rate)
+    torch._foreach_lerp_(ema, current, 1 - rate)
 
 
 def copy_weights(model: MaskModel, path: str) -> None:
