@@ -34,7 +34,7 @@ CARDS = {
         ModelCard(
             "default",
             "asym_unet_mct",
-            4_522_560,
+            4_654_496,
             "small AsymUNetMCT, trained on a CPU",
             "in the package",
             "MIT",
