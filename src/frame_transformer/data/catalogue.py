@@ -82,7 +82,7 @@ def top_folder(name: str) -> str:
 
 
 def audio_files(folder: Path) -> list[Path]:
-    """All audio files below ``folder`` (by suffix, without hidden ones), sorted. Linked folders are followed, each once.
+    """All audio files below ``folder`` (by suffix, without hidden ones), sorted. Linked folders are followed.
 
     Raises DataError if the folder is missing or unreadable.
     """
