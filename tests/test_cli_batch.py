@@ -12,6 +12,7 @@ import pytest
 import rich.progress
 
 from frame_transformer.audio import AudioReader, decode
+from frame_transformer.audio.section import Section
 from frame_transformer.errors import explain
 from frame_transformer.separation import batch
 
@@ -244,6 +245,24 @@ def test_sigterm_leaves_nothing_half_written(song, tiny_file, tmp_path, jobs):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert b"Traceback" not in err
+    assert not files(tmp_path / "out")
+
+
+def test_a_signal_that_arrives_while_ffmpeg_reads_ends_the_command(run, song, tiny_file, tmp_path, monkeypatch):
+    read, exceptions = Section.read, []
+    signals = iter([signal.SIGTERM])
+
+    def interrupted(self, size=-1):
+        try:
+            for number in signals:
+                signal.raise_signal(number)
+        except SystemExit as error:  # PyAV would lose it, or end the process without cleaning up
+            exceptions.append(error)
+        return read(self, size)
+
+    monkeypatch.setattr(Section, "read", interrupted)
+    code, out, err = run("separate", song(samples=3_000_000), "-n", tiny_file, "-o", "out")
+    assert (code, out, err, exceptions) == (128 + signal.SIGTERM, "", "", [])
     assert not files(tmp_path / "out")
 
 

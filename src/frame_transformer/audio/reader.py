@@ -32,6 +32,15 @@ from .resampling import Resampler
 from .section import Section
 
 Rows = np.ndarray | list[np.ndarray]  # float32, one row per channel
+# FFmpeg's packed sample formats: NumPy's type, and what converts a sample to float32 (factor, shift)
+SAMPLE_FORMATS: dict[str, tuple[type[np.number], float, np.float32 | None]] = {
+    "u8": (np.uint8, 2.0**-7, np.float32(-1)),
+    "s16": (np.int16, 2.0**-15, None),
+    "s32": (np.int32, 2.0**-31, None),
+    "s64": (np.int64, 2.0**-63, None),
+    "flt": (np.float32, 1.0, None),
+    "dbl": (np.float64, 1.0, None),
+}
 
 # Jitter of time stamps (s) that is not a gap: if they count samples, and if they come from a coarser clock.
 EXACT_JITTER, CLOCK_JITTER = 0.015, 0.05
@@ -175,7 +184,7 @@ class _Part:
                         # MP4 declares padding by a shorter last frame; FFmpeg does not remove the samples.
                         end = round(frame.duration * self.tick * convert.rate)
                     self.seconds += frame.samples / convert.rate
-                    yield from convert.frame(frame, end)
+                    yield convert.frame(frame, end)
                 yield from convert.finish()
             if self.silence:
                 self.warnings.append(
@@ -327,28 +336,41 @@ class _Converter:
     """Converts frames of one form to float32 rows with the sample rate and channels of the file."""
 
     def __init__(self, form: Form, info: AudioInfo):
-        _, layout, self.rate = form
+        sample_format, layout, self.rate = form
         self.channels = info.channels
         self.own_channels = av.AudioLayout(layout).nb_channels
-        # PyAV miscounts eight or more planes.
-        self.is_planar = self.own_channels < 8
-        self._floats = av.AudioResampler("fltp" if self.is_planar else "flt", layout, self.rate)
+        self.is_planar = av.AudioFormat(sample_format).is_planar
+        self._packed = None
+        if self.is_planar and self.own_channels >= 8:  # PyAV miscounts eight or more planes
+            self.is_planar = False
+            self._packed = av.AudioResampler(sample_format.removesuffix("p"), layout, self.rate)
+        self._type, scale, self._shift = SAMPLE_FORMATS[sample_format.removesuffix("p")]
+        self._scale = np.float32(scale)
         self._resampler = Resampler(self.rate, info.sample_rate, info.channels)
         self._is_same = (self.rate, self.own_channels) == (info.sample_rate, info.channels)
 
-    def frame(self, frame: av.AudioFrame, end: int | None) -> Iterator[Rows]:
+    def frame(self, frame: av.AudioFrame, end: int | None) -> Rows:
         """The rows of a frame up to sample ``end``."""
-        frame.pts = None
-        for converted in self._floats.resample(frame):
-            # Views, because the rows are copied into blocks anyway; to_ndarray would copy every frame.
-            planes: Any = converted.planes  # PyAV's type is not declared as a buffer
-            samples = converted.samples
-            if self.is_planar:
-                rows: Rows = [np.frombuffer(plane, np.float32, samples)[:end] for plane in planes]
-            else:
-                packed = np.frombuffer(planes[0], np.float32, samples * self.own_channels)
-                rows = packed.reshape(-1, self.own_channels).T[:, :end]
-            yield rows if self._is_same else self._resampler.process(remix(np.asarray(rows), self.channels))
+        if self._packed is not None:
+            frame.pts = None
+            (frame,) = self._packed.resample(frame)
+        # Of the frame's own memory, because the rows are copied into blocks anyway.
+        planes: Any = frame.planes  # PyAV's type is not declared as a buffer
+        if self.is_planar:
+            rows: Rows = [self._floats(plane, frame.samples)[:end] for plane in planes]
+        else:
+            rows = self._floats(planes[0], frame.samples * self.own_channels).reshape(-1, self.own_channels).T[:, :end]
+        return rows if self._is_same else self._resampler.process(remix(np.asarray(rows), self.channels))
+
+    def _floats(self, plane: Any, count: int) -> np.ndarray:
+        # Not by PyAV's resampler: it raises an exception of its own for every frame, and a Ctrl-C that arrives
+        # meanwhile is lost.
+        samples = np.frombuffer(plane, self._type, count)
+        if self._type is np.float32:
+            return samples
+        with np.errstate(over="ignore"):  # of float64; infinite samples are refused later
+            floats = np.multiply(samples, self._scale, dtype=np.float32, casting="unsafe")
+        return floats + self._shift if self._shift else floats
 
     def silence(self, seconds: float) -> Iterator[Rows]:
         samples = round(seconds * self.rate)

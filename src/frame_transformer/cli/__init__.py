@@ -1,9 +1,7 @@
 """The command-line interface, one module per command. Dependencies are imported when a command runs."""
 
 import io
-import signal
 import sys
-import threading
 import warnings
 from typing import Annotated
 
@@ -13,6 +11,7 @@ from ..errors import FrameTransformerError, FrameTransformerWarning, OptionError
 from . import data, environment, evaluate, export, models, separate, train, web
 from .aliases import TranslatedCommand
 from .common import Command, Group, warn
+from .signals import ended_by_signals
 
 _python_format = warnings.formatwarning
 
@@ -41,15 +40,8 @@ def _options(
     ] = False,
 ) -> None:
     # Lightning handles signals during training, so that a checkpoint is written.
-    if context.invoked_subcommand != "train" and threading.current_thread() is threading.main_thread():
-        for name in {"SIGTERM", "SIGHUP"} & set(signal.Signals.__members__):
-            if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:  # signals are ignored under nohup
-                signal.signal(signal.Signals[name], _stop)
-
-
-def _stop(number: int, _frame: object) -> None:
-    """Exits like Ctrl-C, which removes unfinished files."""
-    sys.exit(128 + number)
+    if context.invoked_subcommand != "train":
+        context.with_resource(ended_by_signals())
 
 
 app.command(cls=TranslatedCommand, epilog=separate.EPILOG)(separate.separate)
