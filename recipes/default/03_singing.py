@@ -351,11 +351,14 @@ def fetch_banks(repositories: Path, bank: Path) -> None:
         repository = Repository(table[singer]["source"], table[singer]["commit"], repositories)
         objects = {Path(path).name: blob for path, blob in repository.files(f"{folder}/*".lstrip("/")).items()}
         oto = repository.read(objects["oto.ini"])
+        if oto is None:
+            raise SystemExit(f"{repository.path}: lacks {folder}/oto.ini; remove it, to clone it whole")
         sung = sorted(vowel_onsets(oto).keys() & objects.keys())
         partial = target.with_name(f".{target.name}.part")
         partial.mkdir(parents=True, exist_ok=True)
         for file in np.random.default_rng(seed_of(name)).permutation(sung)[:BANK_FILES]:
-            (partial / file).write_bytes(repository.read(objects[file]))
+            if (content := repository.read(objects[file])) is not None:
+                (partial / file).write_bytes(content)
         (partial / "oto.ini").write_bytes(oto)
         partial.rename(target)
 
