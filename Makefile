@@ -19,7 +19,7 @@ demo: $(INSTALLED) ## separate a real song excerpt with the default model
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED) ## run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED) ## ruff, types, Dockerfile and shell scripts
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -14,6 +14,7 @@ def test_run(arguments, tmp_path, music):
         "step-00000009.ckpt",
         "metrics.csv",
         "step-00000006-vocals.flac",
+        "step-00000006.png",
         "model.safetensors",
     } <= files
     assert torch.tensor(1e-40) / 2 > 0  # the calling program computes as before
