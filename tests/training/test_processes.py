@@ -40,12 +40,13 @@ def phases(batch_size: int) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_two_nodes_take_the_step_of_one_process_with_twice_the_batch(arguments, tmp_path):
+@pytest.mark.parametrize("strategy", ["auto", "fsdp2"])
+def test_two_nodes_take_the_step_of_one_process_with_twice_the_batch(arguments, tmp_path, strategy):
     """With SGD and a learning rate of 1, the step is the gradient."""
     port = free_port()
     nodes = [
         torchrun(
-            arguments(tmp_path / "two", *ONE_STEP, phases(2), "--trainer.num_nodes=2"),
+            arguments(tmp_path / "two", *ONE_STEP, phases(2), "--trainer.num_nodes=2", f"--trainer.strategy={strategy}"),
             "--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1",
             f"--master-port={port}",
         )

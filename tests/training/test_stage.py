@@ -1,10 +1,13 @@
 """What a step does: the gain, the average of the weights, spoilt spans, and who teaches whom in the third stage."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from frame_transformer.models import AsymUNetMCTConfig, SignalConfig
+from frame_transformer.checkpoints import save_model
+from frame_transformer.models import AsymUNetMCTConfig, SignalConfig, create_model
 from frame_transformer.models.discriminator import DiscriminatorConfig
 from frame_transformer.training import Adversarial, Corruption, Pretraining, Supervised
 from frame_transformer.training.adversarial import discriminator_accuracy, vocal_presence
@@ -85,7 +88,19 @@ def test_the_spectrogram_leaves_out_the_nyquist_bin_alone():
     assert inside.square().mean() < 0.3 * nyquist.square().mean()  # what of it leaks into the bins below
 
 
-# The average
+# The weights
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])  # the same weights fit a network with other settings
+def test_training_starts_from_the_weights_of_the_file(tmp_path, dropout):
+    torch.manual_seed(1)
+    source = create_model(network())
+    save_model(source, tmp_path / "model.safetensors")
+    torch.manual_seed(0)
+    stage = Supervised(replace(network(), dropout=dropout), initial_weights=str(tmp_path / "model.safetensors"))
+    for name, value in source.state_dict().items():
+        assert torch.equal(stage.model.state_dict()[name], value)
+        assert torch.equal(stage.ema.module.state_dict()[name], value)
 
 
 def test_the_average_lags_behind_the_weights_and_is_what_is_saved(arguments, tmp_path):
