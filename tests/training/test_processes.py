@@ -46,7 +46,9 @@ def test_two_nodes_take_the_step_of_one_process_with_twice_the_batch(arguments, 
     port = free_port()
     nodes = [
         torchrun(
-            arguments(tmp_path / "two", *ONE_STEP, phases(2), "--trainer.num_nodes=2", f"--trainer.strategy={strategy}"),
+            arguments(
+                tmp_path / "two", *ONE_STEP, phases(2), f"--trainer.strategy={strategy}", "--trainer.num_nodes=2"
+            ),
             "--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1",
             f"--master-port={port}",
         )
