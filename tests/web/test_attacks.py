@@ -217,7 +217,7 @@ def test_a_download_that_nobody_reads_is_dropped(page, visitor, song):
     address = visitor.song(song(samples=600_000))
     assert visitor.separate(address, format="wav 32f")["state"] == "done"
     files = stored(page)
-    with half_request(page, visitor, "GET", f"{visitor.address}/stems.zip", receive_buffer=4096) as connection:
+    with half_request(page, visitor, "GET", f"{visitor.address}/stems.zip", receive_buffer=65_536) as connection:
         time.sleep(3 * STALLED_SECONDS)
         received = 0
         with contextlib.suppress(ConnectionError):
@@ -426,7 +426,7 @@ def test_the_end_in_the_middle_of_everything(start_page, tiny_file, song, number
         assert visitor.begin(long, tta=True).status_code == 202
         wait_for(lambda: client.get(f"{long}/separation").json()["stage"] in ("reading the song", "separating"))
         upload = half_upload(page, visitor)
-        unread = half_request(page, visitor, "GET", f"{visitor.address}/stems.zip", receive_buffer=4096)
+        unread = half_request(page, visitor, "GET", f"{visitor.address}/stems.zip", receive_buffer=65_536)
         listener = half_request(page, visitor, "GET", f"{long}/separation/events")
         assert listener.recv(12) == b"HTTP/1.1 200"
         began = time.monotonic()
