@@ -426,7 +426,7 @@ def test_the_end_in_the_middle_of_everything(start_page, tiny_file, song, number
         assert visitor.begin(long, tta=True).status_code == 202
         wait_for(lambda: client.get(f"{long}/separation").json()["stage"] in ("reading the song", "separating"))
         upload = half_upload(page, visitor)
-        unread = half_request(page, visitor, "GET", f"{visitor.address}/stems.zip", receive_buffer=65_536)
+        unread = half_request(page, visitor, "GET", f"{visitor.address}/stems.zip", receive_buffer=4096)
         listener = half_request(page, visitor, "GET", f"{long}/separation/events")
         assert listener.recv(12) == b"HTTP/1.1 200"
         began = time.monotonic()
