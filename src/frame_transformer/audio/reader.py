@@ -33,13 +33,13 @@ from .section import Section
 
 Rows = np.ndarray | list[np.ndarray]  # float32, one row per channel
 # FFmpeg's packed sample formats: NumPy's type, and what converts a sample to float32 (factor, shift)
-SAMPLE_FORMATS: dict[str, tuple[type[np.number], float, np.float32 | None]] = {
-    "u8": (np.uint8, 2.0**-7, np.float32(-1)),
-    "s16": (np.int16, 2.0**-15, None),
-    "s32": (np.int32, 2.0**-31, None),
-    "s64": (np.int64, 2.0**-63, None),
-    "flt": (np.float32, 1.0, None),
-    "dbl": (np.float64, 1.0, None),
+SAMPLE_FORMATS: dict[str, tuple[type[np.number], float, float]] = {
+    "u8": (np.uint8, 2.0**-7, -1.0),
+    "s16": (np.int16, 2.0**-15, 0.0),
+    "s32": (np.int32, 2.0**-31, 0.0),
+    "s64": (np.int64, 2.0**-63, 0.0),
+    "flt": (np.float32, 1.0, 0.0),
+    "dbl": (np.float64, 1.0, 0.0),
 }
 
 # Jitter of time stamps (s) that is not a gap: if they count samples, and if they come from a coarser clock.
@@ -340,12 +340,12 @@ class _Converter:
         self.channels = info.channels
         self.own_channels = av.AudioLayout(layout).nb_channels
         self.is_planar = av.AudioFormat(sample_format).is_planar
+        packed = sample_format.removesuffix("p")
+        self._type, self._factor, self._shift = SAMPLE_FORMATS[packed]
         self._packed = None
         if self.is_planar and self.own_channels >= 8:  # PyAV miscounts eight or more planes
             self.is_planar = False
-            self._packed = av.AudioResampler(sample_format.removesuffix("p"), layout, self.rate)
-        self._type, scale, self._shift = SAMPLE_FORMATS[sample_format.removesuffix("p")]
-        self._scale = np.float32(scale)
+            self._packed = av.AudioResampler(packed, layout, self.rate)
         self._resampler = Resampler(self.rate, info.sample_rate, info.channels)
         self._is_same = (self.rate, self.own_channels) == (info.sample_rate, info.channels)
 
@@ -369,7 +369,7 @@ class _Converter:
         if self._type is np.float32:
             return samples
         with np.errstate(over="ignore"):  # of float64; infinite samples are refused later
-            floats = np.multiply(samples, self._scale, dtype=np.float32, casting="unsafe")
+            floats = np.multiply(samples, self._factor, dtype=np.float32, casting="unsafe")
         return floats + self._shift if self._shift else floats
 
     def silence(self, seconds: float) -> Iterator[Rows]:
