@@ -128,6 +128,23 @@ def test_weights_of_singers_and_instrumentals(choir):
         CropDataset(choir, 100, replace(MIXES, weights={"vocals/*": 0.0}))
 
 
+def test_songs_of_the_teacher_are_used_whole_and_in_no_other_way(catalogue, caplog):
+    """And have no part in the shares of true stems."""
+    config = CropConfig(0.1, 0.1, 0.2, teacher=0.3, teacher_songs=("songs/duet*",))
+    dataset = CropDataset(catalogue, SAMPLES, config)
+    crops = [dataset[number] for number in range(400)]
+    of_teacher = [crop for crop in crops if crop["teacher"]]
+    assert len(of_teacher) / 400 == pytest.approx(0.3, abs=0.07)
+    assert all(crop["aligned"] and crop["songs"] == "duet" for crop in of_teacher)
+    others = [crop for crop in crops if not crop["teacher"]]
+    assert {crop["songs"] for crop in others if crop["aligned"]} == {"validation/kept"}
+    assert not any("duet" in crop["songs"] for crop in others)
+    assert not caplog.records
+    without = CropDataset(catalogue, SAMPLES, replace(config, teacher_songs=("songs/other*",)))
+    assert not any(without[number]["teacher"] for number in range(100))
+    assert "no songs match teacher_songs (songs/other*)" in caplog.text
+
+
 def test_backing_singers_are_others(choir):
     """In half of the mixes, and a third of those has two."""
     dataset = CropDataset(choir, 100, replace(MIXES, backing=0.5))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +95,14 @@ def test_second_run_reads_only_what_changed(tmp_path, monkeypatch):
     report = prepare(songs, tmp_path / "out")
     assert (report.prepared, report.up_to_date, decoded) == (["b"], ["a"], [paths[1]])
     assert [song.samples for song in read_prepared(tmp_path / "out")] == [RATE, 2 * RATE]
+
+
+def test_another_working_directory_is_no_change(tmp_path, monkeypatch):
+    write(tmp_path / "in/a.wav", tone(300, 1))
+    for place, folder in (("", "in"), ("in", ".")):
+        monkeypatch.chdir(tmp_path / place)
+        report = prepare(discover({"instrumentals": [Path(folder)]}), tmp_path / "out")
+    assert (report.prepared, report.up_to_date) == ([], ["a"])
 
 
 def test_bad_and_deleted_files_are_skipped_and_counted(tmp_path):

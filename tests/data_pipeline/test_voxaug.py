@@ -16,7 +16,8 @@ from frame_transformer.data import (
     VoxAugConfig,
     without_effects,
 )
-from frame_transformer.data.voxaug import MixEffects, StemEffects, _draw
+from frame_transformer.data.prepared import FULL_SCALE
+from frame_transformer.data.voxaug import NO_MIX_EFFECTS, MixEffects, StemEffects, _draw
 
 from .conftest import RATE
 
@@ -163,6 +164,19 @@ def test_aligned_level_changes_the_balance_of_a_song(catalogue):
         return 10 * torch.log10(batch["vocals"].square().mean() / batch["instrumental"].square().mean())
 
     assert float(balance(-6.0) - balance(-12.0)) == pytest.approx(6, abs=0.5)
+
+
+def test_the_mix_of_a_teacher_is_not_taken_apart(catalogue):
+    """No effect on one stem and no other balance; effects on the mix, and gain, as with all crops."""
+    config = replace(everything(1.0), speed=Effect(0.0), time_stretch=Effect(0.0), pitch_shift=Effect(0.0))
+    voxaug = VoxAug(SAMPLES, replace(config, mix=NO_MIX_EFFECTS, mixture_level=(-6.0, -6.0)))
+    crops = batch_of(catalogue, voxaug, range(4), CropConfig(0.0, 0.0, 1.0, 1.0))
+    crops["teacher"][::2] = True
+    batch = voxaug(crops)
+    for stem in ("instrumental", "vocals"):
+        plain = crops[stem] / FULL_SCALE * 10 ** (-6 / 20)
+        torch.testing.assert_close(batch[stem][::2], plain[::2])
+        assert not torch.allclose(batch[stem][1::2], plain[1::2], atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ distributes the numbers over ranks, and the DataLoader distributes those of a ra
 workers or epochs draw the same crop, and the crops do not depend on the number of ranks and workers.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import compress
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -18,6 +20,8 @@ from torch.utils.data import Dataset
 from ..errors import DataError
 from .prepared import FULL_SCALE, PreparedSong
 from .reading import SAMPLE_RATE
+
+logger = logging.getLogger(__name__)
 
 MOST_BACKING = 2
 
@@ -29,6 +33,10 @@ class CropConfig:
     Seconds more than ``active_level_db`` below the song's loud passages count as silence. A share ``active_share`` of
     the crops contains a second that is not silent; the others are taken from anywhere. A share ``backing`` of the mixes
     of two songs has one more singer in the background, and a third of these has two.
+
+    A share ``teacher`` is drawn from songs whose stems were separated by another model, whose names (see below)
+    ``teacher_songs`` match. They are used in no other way: both stems together, at the song's own balance and without
+    effects on a single stem, so that the network sees what the teacher saw and its artefacts do not give voices away.
 
     All singers (`PreparedSong.singer`) are drawn equally often, and instrumentals in proportion to their length.
     ``weights`` and ``bandwidths`` map patterns of "role/name" (see `fnmatch`; the first match applies), such as
@@ -42,6 +50,8 @@ class CropConfig:
     active_share: float = 0.9
     active_level_db: float = -20.0
     backing: float = 0.2
+    teacher: float = 0.0
+    teacher_songs: tuple[str, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
     bandwidths: dict[str, float] = field(default_factory=dict)
 
@@ -51,7 +61,8 @@ class Crop(TypedDict):
 
     ``instrumental`` and ``vocals`` are int16 `(2, samples)`, all zeros if the crop has none. ``level_gap`` is the level
     (dB) of the instrumental's song relative to the vocals' song at loud passages, 0 unless two songs are mixed.
-    ``aligned`` is true if both come from the same position of one song. ``seed`` determines the augmentation.
+    ``aligned`` is true if both come from the same position of one song, and ``teacher`` if another model separated
+    them. ``seed`` determines the augmentation.
 
     ``backing``, int16 `(2, 2, samples)`, contains ``singers`` - 1 further voices and zeros. ``backing_gap`` `(2,)` is
     the level (dB) of the first singer's song relative to each of theirs. ``bandwidth`` `(4,)` is the frequency (Hz)
@@ -66,6 +77,7 @@ class Crop(TypedDict):
     level_gap: torch.Tensor
     backing_gap: torch.Tensor
     aligned: bool
+    teacher: bool
     seed: int
     songs: str
 
@@ -85,27 +97,36 @@ class CropDataset(Dataset[Crop]):
         Raises DataError if there are no instrumentals or no vocals.
         """
         self.samples, self.config, self.seed = samples, config, seed
-        self.instrumentals = _Pool(songs, "instrumental", config)
-        self.vocals = _Pool(songs, "vocals", config)
+        by_teacher = [any(_matches(song, pattern) for pattern in config.teacher_songs) for song in songs]
+        true = [song for song, separated in zip(songs, by_teacher, strict=True) if not separated]
+        self.instrumentals = _Pool(true, "instrumental", config)
+        self.vocals = _Pool(true, "vocals", config)
+        self.teacher = _Pool(list(compress(songs, by_teacher)), "vocals", config)
         self.whole = [number for number, song in enumerate(self.vocals.songs) if "instrumental" in song.stems]
         if not self.instrumentals.songs:
             raise DataError("there are no instrumentals to train on; add a folder of instrumentals or songs with stems")
         if not self.vocals.songs:
             raise DataError("there are no vocals to train on; add a folder of vocals or of songs with stems")
+        if config.teacher and not self.teacher.songs:
+            logger.warning("no songs match teacher_songs (%s): mixes take their share", ", ".join(config.teacher_songs))
 
     def __getitem__(self, index: int) -> Crop:
         random = np.random.default_rng([self.seed, index])
         kind, config = random.random(), self.config
         instrumental = vocals = None
         backing: list[_Place] = []
-        level_gap, aligned = 0.0, False
-        if kind < config.no_vocals:
+        level_gap, aligned, teacher = 0.0, False, False
+        shares = np.cumsum([config.no_vocals, config.only_vocals, config.same_song, config.teacher])
+        if kind < shares[0]:
             instrumental = self.instrumentals.draw(random, self.samples)
-        elif kind < config.no_vocals + config.only_vocals:
+        elif kind < shares[1]:
             vocals = self.vocals.draw(random, self.samples)
-        elif kind < config.no_vocals + config.only_vocals + config.same_song and self.whole:
+        elif kind < shares[2] and self.whole:
             vocals = instrumental = self.vocals.draw(random, self.samples, self.whole)
             aligned = True
+        elif shares[2] <= kind < shares[3] and self.teacher.songs:
+            vocals = instrumental = self.teacher.draw(random, self.samples)
+            aligned = teacher = True
         else:
             vocals = self.vocals.draw(random, self.samples)
             instrumental = self.instrumentals.draw(random, self.samples)
@@ -129,6 +150,7 @@ class CropDataset(Dataset[Crop]):
             "level_gap": torch.tensor(level_gap, dtype=torch.float32),
             "backing_gap": torch.tensor(gaps),
             "aligned": aligned,
+            "teacher": teacher,
             "seed": int(random.integers(2**62)),
             "songs": " + ".join(dict.fromkeys(place.song.name for place in places if place)),
         }
@@ -240,8 +262,11 @@ class _Pool:
 
 def _given(patterns: Mapping[str, float], song: PreparedSong, default: float) -> float:
     """The value of the first pattern that matches a song."""
-    name = f"{song.role}/{song.name}"
-    return next((value for pattern, value in patterns.items() if fnmatchcase(name, pattern)), default)
+    return next((value for pattern, value in patterns.items() if _matches(song, pattern)), default)
+
+
+def _matches(song: PreparedSong, pattern: str) -> bool:
+    return fnmatchcase(f"{song.role}/{song.name}", pattern)
 
 
 def crop_numbers(crops_per_epoch: int, epoch: int, rank: int, ranks: int) -> range:

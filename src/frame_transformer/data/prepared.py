@@ -186,7 +186,8 @@ def _source(file: AudioFile) -> dict:
         status = file.path.stat()
     except OSError as error:
         raise DataError(f"{file.path}: was deleted or became unreadable ({error.strerror})") from error
-    return {"path": str(file.path), "stream": file.stream, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    path = str(file.path.resolve())
+    return {"path": path, "stream": file.stream, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
 def _decode_stems(song: Song) -> dict[str, np.ndarray]:

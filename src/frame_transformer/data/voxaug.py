@@ -150,13 +150,14 @@ class VoxAug:
         """
         seeds, config = crops["seed"].tolist(), self.config
         aligned, bandwidth = crops["aligned"].cpu().numpy(), crops["bandwidth"].cpu().numpy().copy()
+        teacher = crops["teacher"].cpu().numpy()
         apart = [seed + (0 if both else 1) for seed, both in zip(seeds, aligned, strict=True)]
         instrumental, pitch = self._retime(crops["instrumental"].float() / FULL_SCALE, seeds)
         bandwidth[:, 0] *= pitch
         vocals, pitch = self._retime(crops["vocals"].float() / FULL_SCALE, apart)
         bandwidth[:, 1] *= pitch
-        instrumental = self._effects(instrumental, config.instrumental, seeds, 1)
-        vocals = self._effects(vocals, config.vocals, seeds, 2)
+        instrumental = self._effects(instrumental, config.instrumental, seeds, 1, ~teacher)
+        vocals = self._effects(vocals, config.vocals, seeds, 2, ~teacher)
         for place in range(crops["backing"].shape[1]):
             rows = torch.nonzero(crops["singers"] > place + 1).flatten().tolist()
             if rows:
@@ -171,6 +172,7 @@ class VoxAug:
         levels = _uniform(seeds, 3, 3)
         over = crops["level_gap"].cpu().numpy() + _within(levels[:, 0], config.vocals_level)
         over = np.where(aligned, _within(levels[:, 1], config.aligned_level), over)
+        over[teacher] = 0.0
         stems = torch.stack([instrumental, vocals * amplitude(_column(over, vocals.device))], dim=1)
         stems = self._limit(self._effects(stems, config.mix, seeds, 4), bandwidth.min(axis=1))
         gain = amplitude(_column(_within(levels[:, 2], config.mixture_level), stems.device))
@@ -207,9 +209,12 @@ class VoxAug:
         crops = [augment.retime(crop, *pair, self.samples) for crop, pair in zip(x, ratios, strict=True)]
         return torch.stack(crops), pitch
 
-    def _effects(self, x: Tensor, effects: StemEffects | MixEffects, seeds: list[int], stem: int) -> Tensor:
+    def _effects(
+        self, x: Tensor, effects: StemEffects | MixEffects, seeds: list[int], stem: int, among: np.ndarray | None = None
+    ) -> Tensor:
+        """Applies effects to the crops, or to those that ``among`` (bool, (batch,)) is true for."""
         names, crops = [field.name for field in fields(effects)], list(x.split(1))
-        for number, rows, values in _draw([getattr(effects, name) for name in names], seeds, stem):
+        for number, rows, values in _draw([getattr(effects, name) for name in names], seeds, stem, among):
             noise = Noise(augment.seeds_of([seeds[row] for row in rows], stem, number, 1), x.device)
             operation = getattr(augment, names[number])
             changed = operation(torch.cat([crops[row] for row in rows]), *(v.to(x.device) for v in values), noise)
@@ -239,11 +244,14 @@ def _uniform(seeds: list[int], path: int, *shape: int) -> np.ndarray:
     return np.stack([np.random.default_rng([seed, path]).random(shape) for seed in seeds])
 
 
-def _draw(effects: Sequence[Effect], seeds: list[int], stem: int) -> Iterator[tuple[int, list[int], list[Tensor]]]:
+def _draw(
+    effects: Sequence[Effect], seeds: list[int], stem: int, among: np.ndarray | None = None
+) -> Iterator[tuple[int, list[int], list[Tensor]]]:
     """Yields for each effect its index, the rows it applies to, and a tensor of values for each range."""
     draws = _uniform(seeds, stem, len(effects), 1 + max(len(effect.ranges) for effect in effects))
     for number, effect in enumerate(effects):
-        rows = np.flatnonzero(draws[:, number, 0] < effect.probability).tolist()
+        drawn = draws[:, number, 0] < effect.probability
+        rows = np.flatnonzero(drawn if among is None else drawn & among).tolist()
         if rows:
             columns = [_within(draws[rows, number, 1 + place], limits) for place, limits in enumerate(effect.ranges)]
             yield number, rows, [torch.tensor(column, dtype=torch.float32) for column in columns]
