@@ -68,13 +68,14 @@ def main() -> None:
     mix = VoxAug(SAMPLES, VOXAUG)
     crops = CropDataset(songs, mix.read_samples, CROPS, seed=7)
     folder = options.output / "teacher_mixes"
-    for number in range(1 if options.quick else options.files):
-        indices = range(number * MIXES, (number + 1) * MIXES)
+    files, count = (1, 2) if options.quick else (options.files, MIXES)
+    for number in range(files):
+        indices = range(number * count, (number + 1) * count)
         mixes = (mix(default_collate([crops[index]]))["mixture"][0].numpy() for index in indices)
         write_row(folder / f"mixes-{number:03d}.flac", mixes)
     tracks = list(audio_files(options.output / "songs_with_voice"))
-    for number, begin in enumerate(range(0, len(tracks), MIXES)):
-        write_row(folder / f"music-{number:03d}.flac", map(excerpt, tracks[begin : begin + MIXES]))
+    for number, begin in enumerate(range(0, len(tracks), count)):
+        write_row(folder / f"music-{number:03d}.flac", map(excerpt, tracks[begin : begin + count]))
 
 
 if __name__ == "__main__":

@@ -116,3 +116,23 @@ def test_general_midi(tmp_path):
     audio = check(path)
     assert path.relative_to(tmp_path).as_posix() == "instrumentals/midi/pop-000.flac"
     assert np.abs(audio[:, 0] - audio[:, 1]).max() > 0.01  # a stereo mix
+
+
+@needs(modules=("av",))
+def test_mixes_for_the_teacher(tmp_path):
+    """Mixes with voice, and music as it is, each 24 s long and as loud as the teacher likes it."""
+    random = np.random.default_rng(0)
+    parts = ("stems/song/vocals", "stems/song/instrumental", "separated/spleeter/songs/other/vocals")
+    parts += ("separated/spleeter/songs/other/instrumental", "voices/a/take", "singing/b/take", "instrumentals/c/track")
+    for part in (*parts, "songs_with_voice/d/track"):
+        path = tmp_path / f"{part}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.02 * random.standard_normal((30 * 44_100, 2)), 44_100)
+    result = run("07_teacher_mixes.py", tmp_path)
+    assert result.returncode == 0, result.stderr
+    mixes, music = (check(path) for path in finished(tmp_path / "teacher_mixes"))
+    length = 2 * 512 * 1024
+    assert (len(mixes), len(music)) == (2 * length, length)
+    for audio in (mixes[:length], mixes[length:], music):
+        assert np.sqrt(np.mean(audio**2)) == pytest.approx(0.16, rel=0.2)
+    assert not np.allclose(mixes[:length], mixes[length:], atol=0.1)
