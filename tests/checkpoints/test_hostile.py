@@ -21,7 +21,6 @@ from frame_transformer.checkpoints.research import original_key
 from frame_transformer.errors import ModelError
 from frame_transformer.models import (
     AsymUNetMCTConfig,
-    RefinementConfig,
     SignalConfig,
     V1Config,
     V2bConfig,
@@ -38,7 +37,6 @@ CONFIGS = {
     "asym_unet_mct": AsymUNetMCTConfig(
         SIGNAL, WindowConfig(4, 2), widths=(2, 4), attention_maps=(1,), heads=1, expansion=2.0, latent_layers=1,
         bands=((16, 1), (16, 2)), band_channels=2, positional_embedding=False,
-        refinement=RefinementConfig(16, 1, 2, 1),
     ),
 }  # fmt: skip
 

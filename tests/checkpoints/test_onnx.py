@@ -13,7 +13,6 @@ from frame_transformer.checkpoints import onnx as onnx_files
 from frame_transformer.errors import ModelError, OptionError
 from frame_transformer.models import (
     AsymUNetMCTConfig,
-    RefinementConfig,
     SignalConfig,
     V1Config,
     V2bConfig,
@@ -36,12 +35,8 @@ def model():
         SignalConfig(n_fft=64, hop_length=32), WindowConfig(40, 20), bands=((16, 2), (16, 4)), widths=(4, 8),
         attention_maps=2, decoder_attention=False, heads=2, expansion=2.0, latent_layers=2,
         latent_expansion=1, positional_embedding=False, restart_latent_residual=False,
-        refinement=RefinementConfig(16, 1, channels=4, blocks=1),
     )  # fmt: skip
-    model = create_model(config).eval()
-    for parameter in model.refinement.out.parameters():
-        torch.nn.init.normal_(parameter)  # they begin as zeros
-    return model
+    return create_model(config).eval()
 
 
 @pytest.fixture(scope="module")

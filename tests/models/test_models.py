@@ -1,21 +1,11 @@
 """Sizes, scaling down, and model files."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from frame_transformer.checkpoints import list_models, load_model, save_model
 from frame_transformer.errors import ModelError
-from frame_transformer.models import (
-    AsymUNetMCTConfig,
-    RefinementConfig,
-    SignalConfig,
-    V1Config,
-    V2bConfig,
-    V3Config,
-    create_model,
-)
+from frame_transformer.models import AsymUNetMCTConfig, SignalConfig, V1Config, V2bConfig, V3Config, create_model
 from frame_transformer.models.discriminator import DiscriminatorConfig, FrameDiscriminator
 
 BINS_256 = SignalConfig(n_fft=512, hop_length=256)
@@ -70,41 +60,6 @@ def test_sizes_of_unet_and_discriminator_must_fit_the_signal(sizes):
         AsymUNetMCTConfig(signal, **sizes)
     with pytest.raises(ModelError, match=next(iter(sizes)) + "|positions"):
         FrameDiscriminator(DiscriminatorConfig(**sizes), signal)
-
-
-@pytest.mark.parametrize("refinement", [RefinementConfig(16, 3), RefinementConfig(24, 4), RefinementConfig(64, 8)])
-def test_a_refinement_must_fit_the_bands(refinement):
-    with pytest.raises(ModelError, match=r"refinement: .* do not fit bands"):
-        AsymUNetMCTConfig(
-            SignalConfig(n_fft=128, hop_length=64), widths=(4, 8), bands=((16, 4), (48, 8)), refinement=refinement
-        )
-
-
-def test_a_refinement_sees_single_bins():
-    """It begins as the network without it; then logits of the low bands depend on where in a patch the energy is."""
-    config = AsymUNetMCTConfig(
-        SignalConfig(n_fft=128, hop_length=64), bands=((16, 4), (48, 8)), widths=(4, 8), attention_maps=0, heads=2,
-        latent_layers=0, positional_embedding=False, refinement=RefinementConfig(16, 2, channels=8),
-    )  # fmt: skip
-    model = create_model(config).eval()
-    plain = create_model(replace(config, refinement=RefinementConfig())).eval()
-    plain.load_state_dict({key: value for key, value in model.state_dict().items() if "refinement" not in key})
-    x = torch.rand(2, 2, 64, 9)
-    with torch.no_grad():
-        before = plain(x)
-        torch.testing.assert_close(model(x), before, rtol=0, atol=0)
-        assert model.refinement is not None
-        for parameter in model.refinement.out.parameters():
-            torch.nn.init.normal_(parameter)
-        refined = model(x)
-        torch.testing.assert_close(refined[:, :, 16:], before[:, :, 16:], rtol=0, atol=0)
-        assert ((refined - before)[:, :, :16].abs().amax(dim=(0, 1, 3)) > 0.1).all()
-        for parameter in model.refinement.guide.parameters():
-            torch.nn.init.zeros_(parameter)  # leaves what the stage itself sees
-        correction = model(x) - before
-        x[:, :, 4:8] = x[:, :, 4:8].flip(2)
-        swapped = model(x) - plain(x)
-    assert not torch.allclose(swapped[:, :, 4:8], correction[:, :, 4:8], atol=1e-2)
 
 
 def test_model_files_round_trip(tiny_model, tiny_file):

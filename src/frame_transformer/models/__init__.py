@@ -1,6 +1,6 @@
 """The model families, composed of blocks from :mod:`frame_transformer.layers`."""
 
-from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig, RefinementConfig
+from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
 from .config import MaskModelConfig, SignalConfig, WindowConfig
 from .families import FAMILIES, create_model, family_of
 from .mask_model import MaskModel, window_level
@@ -16,7 +16,6 @@ __all__ = [
     "AsymUNetMCTConfig",
     "MaskModel",
     "MaskModelConfig",
-    "RefinementConfig",
     "SignalConfig",
     "V1Config",
     "V2b",

@@ -5,7 +5,6 @@ same frames, and the scores of one level can be added to those of the next.
 """
 
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +19,10 @@ from ..layers import (
     FrameEncoder,
     FrameTransformerDecoder,
     FrameTransformerEncoder,
-    ResBlock,
     ResidualScores,
 )
 from .config import MaskModelConfig, check_levels, check_ranges
 from .mask_model import Blocks, MaskModel
-
-Bands = tuple[tuple[int, int], ...]
 
 
 class LevelSizes:
@@ -38,7 +34,7 @@ class LevelSizes:
     expansion: int | float
     latent_layers: int
     latent_expansion: int
-    bands: Bands
+    bands: tuple[tuple[int, int], ...]
     band_channels: int
     dropout: float
 
@@ -79,39 +75,6 @@ class LevelSizes:
 
 
 @dataclass(frozen=True)
-class RefinementConfig:
-    """The size of a :class:`Refinement`.
-
-    Attributes:
-        bins: lowest bins that are refined, the bands up to a certain one; 0 for no refinement.
-        patch: bins per position, a divisor of the patches of these bands.
-        channels: channels of these positions.
-        blocks: residual blocks.
-    """
-
-    bins: int = 0
-    patch: int = 4
-    channels: int = 32
-    blocks: int = 2
-
-    def __post_init__(self) -> None:
-        check_ranges(self, bins=(0, 1 << 16), patch=(1, 1 << 16), channels=(1, 4096), blocks=(0, 64))
-
-    def bands(self, coarse: Bands) -> Bands:
-        """The refined bands, in positions of the refinement in place of bins.
-
-        Raises:
-            ModelError: ``bins`` ends within one of the bands ``coarse``, or ``patch`` does not divide their patches.
-        """
-        ends = [0, *accumulate(bins for bins, _ in coarse)]
-        if self.bins not in ends or any(patch % self.patch for _, patch in coarse[: ends.index(self.bins)]):
-            raise ModelError(
-                f"refinement: {self.bins} bins in patches of {self.patch} do not fit bands {str(coarse)[:80]}"
-            )
-        return tuple((bins // self.patch, patch // self.patch) for bins, patch in coarse[: ends.index(self.bins)])
-
-
-@dataclass(frozen=True)
 class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
     """The defaults are the published configuration.
 
@@ -130,7 +93,6 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
             of the first level (:class:`BandSplit`). Wide layers on few positions take less time than narrow ones on all
             bins, and voices are distinguished mostly by low frequencies.
         band_channels: channels of these positions.
-        refinement: a stage that corrects the mask within the patches of the low bands.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
     """
@@ -142,16 +104,14 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
     expansion: int | float = 10_240
     latent_layers: int = 4
     latent_expansion: int = 4
-    bands: Bands = ()
+    bands: tuple[tuple[int, int], ...] = ()
     band_channels: int = 32
-    refinement: RefinementConfig = RefinementConfig()
     positional_embedding: bool = True
     restart_latent_residual: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check(self.signal.features)
-        self.refinement.bands(self.bands)
 
 
 # The maps of an encoder's transformer, (batch, maps, features, time), and its running scores.
@@ -220,44 +180,6 @@ class Level(EncoderLevel):
             )
 
 
-class Refinement(nn.Module):
-    """Corrects the logits of low bins at a finer resolution than the levels have.
-
-    A position of the levels stands for a patch of bins, and their masks hardly vary within it. This stage reads the
-    bins themselves, with the features of the last decoder as guide. Its blocks see square roots of the magnitudes,
-    because partials next to each other differ by tens of decibels. At first it corrects nothing.
-
-    Args:
-        channels: audio channels. guide_channels: channels of the last decoder.
-        config: sizes. bands: of the levels, (bins, bins per patch).
-    """
-
-    def __init__(self, channels: int, guide_channels: int, config: RefinementConfig, bands: Bands):
-        super().__init__()
-        refined = config.bands(bands)
-        self.bins, self.positions = config.bins, sum(bins // patch for bins, patch in refined)
-        self.split = BandSplit(channels, config.channels, [(config.bins, config.patch)])
-        self.guide = BandMerge(guide_channels, config.channels, refined)
-        self.blocks: Blocks[ResBlock] = Blocks(
-            ResBlock(config.channels, config.channels, config.bins // config.patch) for _ in range(config.blocks)
-        )
-        self.out = BandMerge(config.channels, channels, [(config.bins, config.patch)])
-        for parameter in self.out.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, magnitudes: Tensor, features: Tensor, logits: Tensor) -> Tensor:
-        """Corrected logits.
-
-        Args:
-            magnitudes, logits: (batch, channels, n_fft / 2, time).
-            features: (batch, guide_channels, positions, time) of the last decoder.
-        """
-        x = self.split(magnitudes[:, :, : self.bins].sqrt()) + self.guide(features[:, :, : self.positions])
-        for block in self.blocks:
-            x = block(x)
-        return torch.cat((logits[:, :, : self.bins] + self.out(x), logits[:, :, self.bins :]), dim=2)
-
-
 class AsymUNetMCT(MaskModel):
     """The family AsymUNetMCT; shapes as for :class:`MaskModel`."""
 
@@ -278,9 +200,6 @@ class AsymUNetMCT(MaskModel):
         else:
             self.split = nn.Identity()
             self.out = nn.Conv2d(out_channels, channels, 1)
-        self.refinement: Refinement | None = None
-        if config.refinement.bins:
-            self.refinement = Refinement(channels, out_channels, config.refinement, config.bands)
         positions = config.positions(features)
         self.levels: Blocks[Level] = Blocks(
             Level(number, config, in_channels, positions) for number in range(len(config.widths))
@@ -324,5 +243,4 @@ class AsymUNetMCT(MaskModel):
                     self_scores = cross_scores = None
                 h, self_scores, cross_scores = level.decoder_transformer(x, *memory, self_scores, cross_scores)
                 x = torch.cat((x, h), dim=1)
-        logits = self.out(x)
-        return logits if self.refinement is None else self.refinement(magnitudes, x, logits)
+        return self.out(x)
