@@ -8,7 +8,7 @@ singer is heard equally often. Vocals are 6 dB below to 4 dB above the instrumen
 from pathlib import Path
 
 import numpy as np
-from common import SAMPLE_RATE, audio_files, decode, headroom, parser, seed_of, write
+from common import SAMPLE_RATE, audio_files, decode, headroom, loudest_part, parser, seed_of, write
 
 SECONDS = 30
 GROUPS = {  # folders of singers and of music, and how many mixes are made of them
@@ -18,11 +18,10 @@ GROUPS = {  # folders of singers and of music, and how many mixes are made of th
 
 
 def excerpt(path: Path, random: np.random.Generator) -> np.ndarray:
-    """A random part `(2, samples)` at an RMS of 0.1; the loudest of four, because singers pause."""
+    """A random part `(2, samples)` at an RMS of 0.1."""
     audio = decode(path)
     length = min(SECONDS * SAMPLE_RATE, audio.shape[1])
-    starts = random.integers(0, audio.shape[1] - length + 1, size=4)
-    part = max((audio[:, start : start + length] for start in starts), key=lambda x: float(np.square(x).sum()))
+    part = loudest_part(audio, length, random)
     return np.pad(part, ((0, 0), (0, SECONDS * SAMPLE_RATE - length))) * (0.1 / np.sqrt(np.mean(part**2)))
 
 

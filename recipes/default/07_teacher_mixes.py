@@ -6,11 +6,10 @@ the data of steps 1 to 6.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from common import audio_files, decode, parser, seed_of, write
+from common import audio_files, decode, loudest_part, parser, seed_of, write
 from torch.utils.data import default_collate
 
 from frame_transformer.data import CropConfig, CropDataset, Effect, VoxAug, VoxAugConfig
@@ -28,8 +27,9 @@ CROPS = CropConfig(
     backing=0.15,
     weights={"songs/*": 4.0, "vocals/strudel*": 5.0, "vocals/pjs*": 4.0, "vocals/*": 1.0},
 )
-VOXAUG = replace(VoxAugConfig(), vocals_level=(-10.0, 6.0), speed=Effect(0.5, ((0.82, 1.2),)))
-VOXAUG = replace(VOXAUG, time_stretch=Effect(0.0), pitch_shift=Effect(0.0))
+VOXAUG = VoxAugConfig(
+    vocals_level=(-10.0, 6.0), speed=Effect(0.5, ((0.82, 1.2),)), time_stretch=Effect(0.0), pitch_shift=Effect(0.0)
+)
 
 
 def at_level(audio: np.ndarray) -> np.ndarray:
@@ -44,11 +44,10 @@ def write_row(path: Path, excerpts: Iterable[np.ndarray]) -> None:
 
 
 def excerpt(path: Path) -> np.ndarray:
-    """A random part of a track; the loudest of four, because tracks start and end quietly."""
+    """A random part of a track, followed by silence if it is shorter."""
     audio = decode(path)
     audio = np.pad(audio, ((0, 0), (0, max(0, SAMPLES - audio.shape[1]))))
-    starts = np.random.default_rng(seed_of(path.name)).integers(0, audio.shape[1] - SAMPLES + 1, size=4)
-    return max((audio[:, start : start + SAMPLES] for start in starts), key=lambda x: float(np.square(x).sum()))
+    return loudest_part(audio, SAMPLES, np.random.default_rng(seed_of(path.name)))
 
 
 def main() -> None:

@@ -108,6 +108,12 @@ def write(path: Path, audio: np.ndarray, subtype: str = "PCM_16") -> None:
     os.replace(partial, path)
 
 
+def loudest_part(audio: np.ndarray, samples: int, random: np.random.Generator) -> np.ndarray:
+    """A random part of `(2, samples)` or more; the loudest of four, because singers pause and tracks start quietly."""
+    starts = random.integers(0, audio.shape[1] - samples + 1, size=4)
+    return max((audio[:, start : start + samples] for start in starts), key=lambda x: float(np.square(x).sum()))
+
+
 def headroom(*stems: np.ndarray, peak: float = 0.99) -> float:
     """The one gain (at most 1) under which none of the stems clips; one for all keeps their sum true."""
     loudest = max(float(np.abs(stem).max(initial=0.0)) for stem in stems)
