@@ -105,7 +105,7 @@ FAMILIES = {
     "v2b": V2bConfig(**SMALL, widths=(1, 2, 4, 6, 8, 10), attention_maps=2, expansion=1),
     "v3": V3Config(**SMALL, channels=1, expansion=1, layers=2),
     "asym_unet_mct, attention maps and embedding": TINY_UNET,
-    "asym_unet_mct, residual not restarted": replace(TINY_UNET, restart_latent_residual=False),
+    "asym_unet_mct, residual not restarted": replace(TINY_UNET, restart_latent_residual=False, compression=0.3),
 }
 
 

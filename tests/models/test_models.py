@@ -1,5 +1,7 @@
 """Sizes, scaling down, and model files."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -60,6 +62,19 @@ def test_sizes_of_unet_and_discriminator_must_fit_the_signal(sizes):
         AsymUNetMCTConfig(signal, **sizes)
     with pytest.raises(ModelError, match=next(iter(sizes)) + "|positions"):
         FrameDiscriminator(DiscriminatorConfig(**sizes), signal)
+
+
+def test_compression_applies_to_the_input():
+    config = AsymUNetMCTConfig(
+        SignalConfig(n_fft=128, hop_length=64), widths=(4, 8), attention_maps=2, heads=2, expansion=8, latent_layers=1,
+        positional_embedding=False,
+    )  # fmt: skip
+    plain, compressed = create_model(config).eval(), create_model(replace(config, compression=0.5)).eval()
+    compressed.load_state_dict(plain.state_dict())
+    x = torch.rand(1, 2, 64, 9) * 10
+    torch.testing.assert_close(compressed(x.square()), plain(x))
+    with pytest.raises(ModelError, match="compression"):
+        replace(config, compression=0.0)
 
 
 def test_model_files_round_trip(tiny_model, tiny_file):

@@ -47,7 +47,8 @@ def test_two_nodes_take_the_step_of_one_process_with_twice_the_batch(arguments, 
     nodes = [
         torchrun(
             arguments(
-                tmp_path / "two", *ONE_STEP, phases(2), f"--trainer.strategy={strategy}", "--trainer.num_nodes=2"
+                tmp_path / "two", *ONE_STEP, phases(2), f"--trainer.strategy={strategy}", "--trainer.num_nodes=2",
+                "--trainer.enable_progress_bar=true",
             ),
             "--nnodes=2", "--nproc-per-node=1", f"--node-rank={rank}", "--master-addr=127.0.0.1",
             f"--master-port={port}",

@@ -93,6 +93,8 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
             of the first level (:class:`BandSplit`). Wide layers on few positions take less time than narrow ones on all
             bins, and voices are distinguished mostly by low frequencies.
         band_channels: channels of these positions.
+        compression: exponent of the power-law compression of the input, 1 for none. The squared ReLUs double the range of
+            levels in dB, so without compression, a network with fine patches hears the loudest partials only.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
     """
@@ -106,11 +108,13 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
     latent_expansion: int = 4
     bands: tuple[tuple[int, int], ...] = ()
     band_channels: int = 32
+    compression: float = 1.0
     positional_embedding: bool = True
     restart_latent_residual: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_ranges(self, compression=(0.01, 1))
         self.check(self.signal.features)
 
 
@@ -214,7 +218,7 @@ class AsymUNetMCT(MaskModel):
     def forward(self, magnitudes: Tensor) -> Tensor:
         """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
         self.check_shape(magnitudes)
-        x = magnitudes
+        x = magnitudes if self.config.compression == 1 else magnitudes.pow(self.config.compression)
         if self.positional_embedding is not None:
             x = torch.cat((x, self.positional_embedding(x)), dim=1)
         x = self.split(x)

@@ -53,6 +53,9 @@ class ProgressLine(ProgressBar):
         self._averages: dict[str, Tensor] = {}
         self._passes = self._samples = 0
 
+    def disable(self) -> None:
+        """Called in all processes but the first, in which `show` prints nothing."""
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shown_at = time.monotonic()
         self._shown_seconds = self._first_seconds = self.schedule.seconds
