@@ -93,8 +93,8 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
             of the first level (:class:`BandSplit`). Wide layers on few positions take less time than narrow ones on all
             bins, and voices are distinguished mostly by low frequencies.
         band_channels: channels of these positions.
-        compression: exponent of the power-law compression of the input, 1 for none. The squared ReLUs double the range of
-            levels in dB, so without compression, a network with fine patches hears the loudest partials only.
+        compression: exponent of the power-law compression of the input, 1 for none. The squared ReLUs double the range
+            of levels in dB, so without compression, a network with fine patches hears the loudest partials only.
         positional_embedding: append a :class:`ConvolutionalEmbedding` map to the input.
         restart_latent_residual: see :class:`ConvolutionalTransformerEncoder`.
     """
