@@ -133,6 +133,16 @@ def test_emphasis_and_its_inverse():
     assert tilt(dull) == pytest.approx(-20 * math.log10(1.6 / 0.4), abs=0.8)
 
 
+def test_filters_take_a_prime_length():
+    """They transform a longer signal then."""
+    impulse = torch.zeros(2, 2, SAMPLES + 1)
+    impulse[..., -2] = 1
+    torch.testing.assert_close(augment.random_eq(impulse, value(0.0), NOISE), impulse, atol=1e-5, rtol=0)
+    bright = augment.emphasis(impulse, value(0.6), NOISE)
+    expected = impulse - 0.6 * impulse.roll(1, -1)
+    torch.testing.assert_close(bright / bright.amax(), expected, atol=1e-5, rtol=0)
+
+
 def test_noise_in_the_spectrogram():
     x = tone(1000)
     for effect in (augment.multiplicative_noise, augment.phase_noise):

@@ -97,7 +97,7 @@ def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
     """Applies a smooth random response: normal with ``depth`` dB at 10 points from 20 Hz to Nyquist on a log axis."""
     points = 10
     curve = noise.normal(points) * depth[:, None]
-    between = _between_points(points, x.shape[-1], x.device)
+    between = _between_points(points, fast_length(x.shape[-1]), x.device)
     return _filtered(x, amplitude(torch.stack([crop @ between for crop in curve])))
 
 
@@ -241,11 +241,10 @@ def dynamics(x: Tensor, exponent: Tensor, noise: Noise) -> Tensor:
 
 def emphasis(x: Tensor, coefficient: Tensor, noise: Noise) -> Tensor:
     """Pre-emphasis 1 - a z^-1 for a coefficient a > 0, its inverse (de-emphasis) with -a for a < 0."""
-    samples = x.shape[-1]
-    delay = torch.exp(torch.arange(samples // 2 + 1, device=x.device) * (-2j * math.pi / samples))
+    delay = torch.exp(_frequencies(x) * (-2j * math.pi / SAMPLE_RATE))
     response = 1 - coefficient.abs()[:, None] * delay
     response = torch.where(coefficient[:, None] > 0, response, 1 / response)
-    return keep_level(torch.fft.irfft(torch.fft.rfft(x) * response[:, None], n=samples), x)
+    return keep_level(_filtered(x, response), x)
 
 
 def multiplicative_noise(x: Tensor, deviation: Tensor, noise: Noise) -> Tensor:
@@ -427,8 +426,8 @@ def _delayed(x: Tensor, delay: Tensor) -> Tensor:
 
 
 def _frequencies(x: Tensor) -> Tensor:
-    """The frequencies (Hz) of the bins of ``rfft(x)``."""
-    samples = x.shape[-1]
+    """The frequencies (Hz) of the bins of the Fourier transform in `_filtered`."""
+    samples = fast_length(x.shape[-1])
     return torch.arange(samples // 2 + 1, device=x.device) * (SAMPLE_RATE / samples)
 
 
@@ -440,9 +439,11 @@ def _band(x: Tensor, low: Tensor, high: Tensor, order: int) -> Tensor:
 
 
 def _filtered(x: Tensor, response: Tensor) -> Tensor:
-    """Filters `(batch, …, samples)` with a zero-phase ``response`` `(batch, bins)`."""
+    """Filters `(batch, …, samples)` with a ``response`` `(batch, bins)` at `_frequencies`."""
+    samples = x.shape[-1]
+    length = fast_length(samples)  # a length with a prime factor of 127 takes three times as long
     response = response.reshape(len(x), *[1] * (x.ndim - 2), -1)
-    return torch.fft.irfft(torch.fft.rfft(x) * response, n=x.shape[-1])
+    return torch.fft.irfft(torch.fft.rfft(x, n=length) * response, n=length)[..., :samples]
 
 
 def _stft(x: Tensor, hop: int = STFT_HOP) -> Tensor:
