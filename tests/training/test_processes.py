@@ -58,6 +58,7 @@ def test_two_nodes_take_the_step_of_one_process_with_twice_the_batch(arguments, 
     train(arguments(tmp_path / "one", *ONE_STEP, phases(4)))
     outputs = [node.communicate(timeout=240)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
+    assert ["model.safetensors" in output for output in outputs] == [True, False], outputs
     one, two = (
         torch.load(tmp_path / name / "step-00000001.ckpt", weights_only=True)["state_dict"] for name in ("one", "two")
     )

@@ -11,9 +11,11 @@ def train(context: typer.Context) -> None:
     All arguments are those of the trainer; `frame-transformer train --help` lists them.
     """
     try:
+        from lightning.pytorch.utilities import rank_zero_only
+
         from ..training.run import train as run
     except ModuleNotFoundError as error:
         raise OptionError(
             f"training needs {error.name}: install it with pip install 'frame-transformer[train]'"
         ) from error
-    typer.echo(run(context.args))
+    rank_zero_only(typer.echo)(run(context.args))

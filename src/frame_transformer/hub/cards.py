@@ -34,7 +34,7 @@ CARDS = {
         ModelCard(
             "default",
             "asym_unet_mct",
-            4_654_496,
+            4_078_204,
             "small AsymUNetMCT, trained on a CPU",
             "in the package",
             "MIT",
