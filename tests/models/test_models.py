@@ -77,6 +77,20 @@ def test_compression_applies_to_the_input():
         replace(config, compression=0.0)
 
 
+def test_compression_applies_to_the_input_of_the_discriminator():
+    signal = SignalConfig(n_fft=128, hop_length=64)
+    config = DiscriminatorConfig(widths=(4, 8), attention_maps=2)
+    plain, compressed = (
+        FrameDiscriminator(replace(config, compression=exponent), signal).eval() for exponent in (1.0, 0.5)
+    )
+    compressed.load_state_dict(plain.state_dict())
+    mixture, mask = torch.rand(1, 2, 64, 9) * 10 + 0.1, torch.rand(1, 2, 64, 9).requires_grad_()
+    torch.testing.assert_close(compressed(mixture.square(), mixture.square()), plain(mixture, mixture))
+    mixture[..., 4:] = 0
+    compressed(mixture, mask * mixture).sum().backward()
+    assert mask.grad.isfinite().all()
+
+
 def test_model_files_round_trip(tiny_model, tiny_file):
     x = torch.rand(1, 2, 256, 12)
     again = load_model(tiny_file)

@@ -5,7 +5,7 @@ import torch
 
 from frame_transformer.training.run import INCLUDED, parse
 
-PARAMETERS = {"asym_unet_mct": 501e6, "default": 4.65e6, "v1": 205.9e6, "v2b": 255.8e6, "v3": 403.3e6}
+PARAMETERS = {"asym_unet_mct": 501e6, "default": 4.08e6, "v1": 205.9e6, "v2b": 255.8e6, "v3": 403.3e6}
 
 
 @pytest.mark.parametrize("name", INCLUDED)

@@ -97,14 +97,14 @@ def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
     """Applies a smooth random response: normal with ``depth`` dB at 10 points from 20 Hz to Nyquist on a log axis."""
     points = 10
     curve = noise.normal(points) * depth[:, None]
-    between = _between_points(points, fast_length(x.shape[-1]), x.device)
+    between = _between_points(points, x.shape[-1], x.device)
     return _filtered(x, amplitude(torch.stack([crop @ between for crop in curve])))
 
 
 @lru_cache(maxsize=4)
 def _between_points(points: int, samples: int, device: torch.device) -> Tensor:
     """Interpolation weights of points from 20 Hz to Nyquist for each bin: `(points, bins)`."""
-    frequencies = torch.arange(samples // 2 + 1, device=device) * (SAMPLE_RATE / samples)
+    frequencies = _frequencies(samples, device)
     position = (frequencies.clamp_min(20) / 20).log() / math.log(SAMPLE_RATE / 2 / 20) * (points - 1)
     distance = (position - torch.arange(points, device=device)[:, None]).abs().clamp_max(1)
     return (1 + torch.cos(math.pi * distance)) / 2  # raised cosine: no corners in the response
@@ -222,7 +222,7 @@ def distortion(x: Tensor, drive: Tensor, bias: Tensor, noise: Noise) -> Tensor:
     scaled = x / rms(x).clamp_min(1e-8) * amplitude(drive)[:, None, None] / 4
     offset = bias[:, None, None]
     clipped = torch.tanh(scaled + offset) - torch.tanh(offset)
-    audible = (_frequencies(x) / 20).clamp_max(1).square()
+    audible = (_frequencies(x.shape[-1], x.device) / 20).clamp_max(1).square()
     return keep_level(_filtered(clipped, audible.expand(len(x), -1)), x)
 
 
@@ -241,7 +241,7 @@ def dynamics(x: Tensor, exponent: Tensor, noise: Noise) -> Tensor:
 
 def emphasis(x: Tensor, coefficient: Tensor, noise: Noise) -> Tensor:
     """Pre-emphasis 1 - a z^-1 for a coefficient a > 0, its inverse (de-emphasis) with -a for a < 0."""
-    delay = torch.exp(_frequencies(x) * (-2j * math.pi / SAMPLE_RATE))
+    delay = torch.exp(_frequencies(x.shape[-1], x.device) * (-2j * math.pi / SAMPLE_RATE))
     response = 1 - coefficient.abs()[:, None] * delay
     response = torch.where(coefficient[:, None] > 0, response, 1 / response)
     return keep_level(_filtered(x, response), x)
@@ -272,7 +272,7 @@ def time_mask(x: Tensor, seconds: Tensor, noise: Noise) -> Tensor:
 
 def frequency_mask(x: Tensor, octaves: Tensor, noise: Noise) -> Tensor:
     """Removes one band of ``octaves``, centred log-uniformly from 60 Hz to 16 kHz (after SpecAugment)."""
-    frequencies = _frequencies(x)
+    frequencies = _frequencies(x.shape[-1], x.device)
     centre = math.log2(60) + noise.uniform(1) * math.log2(16000 / 60)
     distance = (frequencies.clamp_min(1).log2() - centre).abs() - octaves[:, None] / 2
     return _filtered(x, (distance * 10).clamp(0, 1))
@@ -321,7 +321,7 @@ def coding(stems: Tensor, ratio: Tensor, noise: Noise) -> Tensor:
 
 def lowpass(stems: Tensor, cutoff: Tensor, noise: Noise | None = None) -> Tensor:
     """Removes everything above ``cutoff`` (Hz); frequencies below 0.93 ``cutoff`` are unchanged."""
-    frequencies = _frequencies(stems)
+    frequencies = _frequencies(stems.shape[-1], stems.device)
     place = ((cutoff[:, None] - frequencies) / (0.07 * cutoff[:, None])).clamp(0, 1)
     return _filtered(stems, (1 - torch.cos(math.pi * place)) / 2)
 
@@ -425,15 +425,15 @@ def _delayed(x: Tensor, delay: Tensor) -> Tensor:
     return b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
 
 
-def _frequencies(x: Tensor) -> Tensor:
-    """The frequencies (Hz) of the bins of the Fourier transform in `_filtered`."""
-    samples = fast_length(x.shape[-1])
-    return torch.arange(samples // 2 + 1, device=x.device) * (SAMPLE_RATE / samples)
+def _frequencies(samples: int, device: torch.device) -> Tensor:
+    """The frequencies (Hz) of the bins at which `_filtered` filters a signal of ``samples``."""
+    length = fast_length(samples)
+    return torch.arange(length // 2 + 1, device=device) * (SAMPLE_RATE / length)
 
 
 def _band(x: Tensor, low: Tensor, high: Tensor, order: int) -> Tensor:
     """Magnitude response of a Butterworth high-pass and low-pass, 3 ``order`` dB per octave: `(batch, bins)`."""
-    frequencies = _frequencies(x).clamp_min(1)
+    frequencies = _frequencies(x.shape[-1], x.device).clamp_min(1)
     below, above = (low[:, None] / frequencies) ** order, (frequencies / high[:, None]) ** order
     return ((1 + below) * (1 + above)).rsqrt()
 

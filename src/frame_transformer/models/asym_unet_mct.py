@@ -36,6 +36,7 @@ class LevelSizes:
     latent_expansion: int
     bands: tuple[tuple[int, int], ...]
     band_channels: int
+    compression: float
     dropout: float
 
     @property
@@ -53,6 +54,10 @@ class LevelSizes:
         """Positions along frequency at the first level, for a spectrogram with this number of bins."""
         return sum(bins // patch for bins, patch in self.bands) or features
 
+    def compress(self, magnitudes: Tensor) -> Tensor:
+        """Power-law compression of the input; any shape → the same."""
+        return magnitudes if self.compression == 1 else magnitudes.pow(self.compression)
+
     def check(self, features: int) -> None:
         """Checks the sizes for a spectrogram with this number of bins.
 
@@ -61,6 +66,7 @@ class LevelSizes:
         """
         check_ranges(self, widths=(1, 4096), attention_maps=(0, 256), heads=(1, 1024), expansion=(1e-3, 1 << 16))
         check_ranges(self, latent_layers=(0, 64), latent_expansion=(1, 1024), band_channels=(1, 4096), dropout=(0, 1))
+        check_ranges(self, compression=(0.01, 1))
         whole = all(patch >= 1 and bins >= patch and bins % patch == 0 for bins, patch in self.bands)
         if not whole or sum(bins for bins, _ in self.bands) not in (0, features) or len(self.bands) > 64:
             raise ModelError(
@@ -114,7 +120,6 @@ class AsymUNetMCTConfig(MaskModelConfig, LevelSizes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_ranges(self, compression=(0.01, 1))
         self.check(self.signal.features)
 
 
@@ -218,7 +223,7 @@ class AsymUNetMCT(MaskModel):
     def forward(self, magnitudes: Tensor) -> Tensor:
         """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
         self.check_shape(magnitudes)
-        x = magnitudes if self.config.compression == 1 else magnitudes.pow(self.config.compression)
+        x = self.config.compress(magnitudes)
         if self.positional_embedding is not None:
             x = torch.cat((x, self.positional_embedding(x)), dim=1)
         x = self.split(x)

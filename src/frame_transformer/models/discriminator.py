@@ -24,6 +24,7 @@ class DiscriminatorConfig(LevelSizes):
     latent_expansion: int = 2
     bands: tuple[tuple[int, int], ...] = ()
     band_channels: int = 32
+    compression: float = 1.0
     dropout: float = 0.1
 
 
@@ -44,6 +45,7 @@ class FrameDiscriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig, signal: SignalConfig):
         super().__init__()
         config.check(signal.features)
+        self.config = config
         positions = config.positions(signal.features)
         channels = 2 * signal.channels
         self.split: nn.Module = nn.Identity()
@@ -63,7 +65,8 @@ class FrameDiscriminator(nn.Module):
 
     def forward(self, mixture: Tensor, candidate: Tensor) -> Tensor:
         """Two magnitudes (batch, channels, n_fft / 2, time) → (batch, bands, time)."""
-        x = self.split(torch.cat((candidate, mixture), dim=1))
+        # The gradient of the compression is infinite at zero.
+        x = self.split(self.config.compress(torch.cat((candidate.clamp_min(1e-6), mixture), dim=1)))
         memory: Memory | None = None
         for level in self.levels:
             x, memory = level.encode(x, memory)
