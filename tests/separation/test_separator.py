@@ -1,7 +1,9 @@
 """Exactness, semantics and bounded memory of the separation path, on a tiny network."""
 
+import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,14 @@ from frame_transformer.errors import ModelError, OptionError
 from frame_transformer.models import SignalConfig, V1Config, create_model
 from frame_transformer.separation.arrays import ARRAY_BLOCK
 from frame_transformer.separation.ensembles import join
+
+
+@pytest.fixture
+def unpadded_model(tiny_model):
+    """The same network, whose last window ends with the song."""
+    model = copy.copy(tiny_model)
+    model.config = replace(model.config, window=replace(model.config.window, pad_last=False))
+    return model
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25])
@@ -46,11 +56,12 @@ def test_one_window_is_the_plain_computation(tiny_model, noise):
     assert np.abs(stems.instrumental - plain_instrumental(tiny_model, x)).max() < 1e-5
 
 
-def test_windows_see_real_context_and_zeros_beyond_the_ends(tiny_model, noise):
+@pytest.mark.parametrize(("model", "last"), [("tiny_model", 80), ("unpadded_model", 61)])
+def test_windows_see_real_context_and_zeros_beyond_the_ends(request, noise, model, last):
     seen = []
 
     class Spy(torch.nn.Module):
-        config = tiny_model.config
+        config = request.getfixturevalue(model).config
 
         def forward(self, x):
             seen.append(x)
@@ -61,9 +72,10 @@ def test_windows_see_real_context_and_zeros_beyond_the_ends(tiny_model, noise):
     spectrum = torch.stft(torch.from_numpy(x), 512, 256, window=torch.hann_window(512), return_complex=True)
     magnitudes = spectrum[:, :-1].abs()
     magnitudes = torch.nn.functional.pad(magnitudes / magnitudes.max(), (20, 120))
-    assert len(seen) == 3
+    assert [window.shape[3] for window in seen] == [80, 80, last]
     for index, window in enumerate(seen):
-        torch.testing.assert_close(window[0], magnitudes[:, :, 40 * index : 40 * index + 80], rtol=1e-4, atol=1e-5)
+        expected = magnitudes[:, :, 40 * index : 40 * index + window.shape[3]]
+        torch.testing.assert_close(window[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_models_of_one_channel_are_refused():
@@ -151,12 +163,21 @@ def test_the_median_of_four_is_the_mean_of_the_middle_ones():
     torch.testing.assert_close(join(masks, masks, "median", torch.ones(4)), expected)
 
 
+@pytest.mark.parametrize("model", ["tiny_model", "unpadded_model"])
 @pytest.mark.parametrize("channels", [2, 6])
-def test_batches_change_nothing(tiny_model, noise, channels):
+def test_batches_change_nothing(request, noise, model, channels):
+    model = request.getfixturevalue(model)
     x = noise(channels, 256 * 200 + 33)
-    alone = Separator(tiny_model, overlap=0.25).separate(x)
-    together = Separator(tiny_model, overlap=0.25, batch_size=7).separate(x)
+    alone = Separator(model, overlap=0.25).separate(x)
+    together = Separator(model, overlap=0.25, batch_size=7).separate(x)
     assert np.abs(alone.vocals - together.vocals).max() < 1e-6
+
+
+@pytest.mark.parametrize("frames", [5, 121, 131])
+def test_without_padding_a_song_of_one_window_is_the_plain_computation(unpadded_model, noise, frames):
+    x = noise(2, 256 * (frames - 1))
+    stems = Separator(unpadded_model, window=500, context=0, overlap=0.5).separate(x)
+    assert np.abs(stems.instrumental - plain_instrumental(unpadded_model, x)).max() < 1e-5
 
 
 def test_batch_size_is_what_the_network_sees(tiny_model, noise):

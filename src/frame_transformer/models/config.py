@@ -73,6 +73,8 @@ class WindowConfig:
     Attributes:
         frames: frames that are kept of one pass of the network.
         context: additional frames of the song on each side of them.
+        pad_last: fill the last window with zeros to the length of the others, as the research code does. Otherwise it
+            ends with the song and its context.
 
     Raises:
         ModelError: a value is out of range.
@@ -80,6 +82,7 @@ class WindowConfig:
 
     frames: int = 1024
     context: int = 512
+    pad_last: bool = True
 
     def __post_init__(self) -> None:
         check_ranges(self, frames=(1, 1 << 16), context=(0, 1 << 16))

@@ -37,7 +37,8 @@ class _Window(NamedTuple):
         first, last: whether the song starts or ends in it.
         frames: number of frames without context.
         spectrum: (pairs · 2, n_fft / 2 + 1, frames or one more), complete once the window's mask is added.
-        magnitudes: (pairs, 2, n_fft / 2, context + window + context), the input of the network.
+        magnitudes: (pairs, 2, n_fft / 2, context + window + context), the input of the network; without ``pad_last``,
+            only ``frames`` are between the contexts in the last window.
     """
 
     first: bool
@@ -150,6 +151,8 @@ class WindowedModel:
                     known += piece.shape[2]
             pending = torch.cat(parts, dim=2)
             last = end is not None and start + window >= end
+            if last and not self.model.config.window.pad_last:
+                high = end + context
             missing = 0 if end is None else max(0, high - end)
             real = pending[:, :-1, max(low, origin) - origin : high - missing - origin].abs().unflatten(0, (-1, 2))
             level = window_level(real) if peak is None else peak.clamp_min(1e-12)[:, None, None, None]
@@ -163,6 +166,13 @@ class WindowedModel:
             if drop > 0:
                 pending, origin = pending[:, :, drop:], origin + drop
 
+    def _batches(self, windows: Iterator[_Window]) -> Iterator[list[_Window]]:
+        """Consecutive windows of one length, with at most ``batch_size`` pairs altogether, or one window."""
+        for _, same in itertools.groupby(windows, lambda window: window.magnitudes.shape[3]):
+            for first in same:
+                more = max(1, self.options.batch_size // len(first.magnitudes)) - 1
+                yield [first, *itertools.islice(same, more)]
+
     def _blended(self, windows: Iterator[_Window]) -> Iterator[tuple[Tensor, Tensor]]:
         overlap, stride = self.overlap, self.window - self.overlap
         taper = torch.ones(self.window)
@@ -170,10 +180,8 @@ class WindowedModel:
             ramp = (torch.arange(overlap) + 0.5) / overlap
             taper[:overlap], taper[-overlap:] = ramp, ramp.flip(0)
         carried: Tensor | None = None  # weighted mask of the overlap with the previous window
-        for first in windows:
-            pairs = len(first.magnitudes)
-            more = itertools.islice(windows, max(1, self.options.batch_size // pairs) - 1)
-            batch = [first, *more]
+        for batch in self._batches(windows):
+            pairs = len(batch[0].magnitudes)
             masks = self.mask(torch.cat([window.magnitudes for window in batch])).split(pairs)
             for window, mask in zip(batch, masks, strict=True):
                 # The first window does not fade in, the last does not fade out.
@@ -182,7 +190,7 @@ class WindowedModel:
                     weight[:overlap] = 1
                 if window.last:
                     weight[stride:] = 1
-                mask = mask.flatten(0, 1) * weight
+                mask = mask.flatten(0, 1) * weight[: mask.shape[3]]
                 if carried is not None:
                     mask[..., :overlap] += carried
                 carried = mask[..., stride:] if overlap else None
