@@ -72,19 +72,23 @@ class OnnxModel(MaskModel):
         except Exception as error:  # as above
             raise ModelError(f"{self.path}: cannot be computed: {str(error).splitlines()[0]}") from error
         logits = torch.from_numpy(np.concatenate(outputs))
-        if logits.shape != magnitudes.shape or not logits.isfinite().all():
+        shape = (len(magnitudes), self.config.signal.channels, *magnitudes.shape[2:])
+        if logits.shape != shape or not logits.isfinite().all():
             raise ModelError(f"{self.path}: its outputs are no logits of a mask of the magnitudes")
         return logits
 
 
 def _check_signature(session: Any, signal: SignalConfig) -> None:
     """Raises ModelError if the inputs or outputs of a graph differ from those of :func:`export_model`."""
-    shape = [1, signal.channels, signal.features]
-    for name, values in (("magnitudes", session.get_inputs()), ("logits", session.get_outputs())):
+    for name, values, channels in (
+        ("magnitudes", session.get_inputs(), signal.inputs),
+        ("logits", session.get_outputs(), signal.channels),
+    ):
         found = [(value.name, value.type, value.shape[:3], len(value.shape)) for value in values]
-        if found != [(name, "tensor(float)", shape, 4)] or isinstance(values[0].shape[3], int):
+        if found != [(name, "tensor(float)", [1, channels, signal.features], 4)] or isinstance(values[0].shape[3], int):
             raise ModelError(
-                f"its graph does not take magnitudes and return logits of (1, {shape[1]}, {shape[2]}, frames)"
+                f"its graph does not take magnitudes of (1, {signal.inputs}, {signal.features}, frames) and return "
+                f"logits of (1, {signal.channels}, {signal.features}, frames)"
             )
 
 
@@ -95,7 +99,7 @@ def export_model(model: MaskModel, path: str | os.PathLike[str], file_format: st
 
     Args:
         file_format: ``"onnx"``, or ``"torch"`` for a ``torch.export`` program (.pt2). Both take ``magnitudes``,
-            float32 (1, channels, n_fft / 2, frames), any number of frames, and return ``logits`` of the same shape;
+            float32 (1, inputs, n_fft / 2, frames), any number of frames, and return ``logits`` (1, channels, ...);
             a torch program of a model with a positional embedding takes 257 frames or more.
 
     Returns:
@@ -147,7 +151,7 @@ def _written_whole(path: Path) -> Iterator[Path]:
 
 
 def _trace(model: MaskModel, config: MaskModelConfig) -> torch.export.ExportedProgram:
-    example = torch.zeros(1, config.signal.channels, config.signal.features, TRACED_FRAMES)
+    example = torch.zeros(1, config.signal.inputs, config.signal.features, TRACED_FRAMES)
     try:
         with torch.no_grad():
             return torch.export.export(model, (example,), dynamic_shapes=({3: torch.export.Dim.DYNAMIC},))
@@ -196,7 +200,7 @@ def _difference(model: MaskModel, exported: Callable[[Tensor], Tensor], lengths:
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for frames in lengths:
-        x = torch.rand(1, signal.channels, signal.features, frames, generator=generator)
+        x = torch.rand(1, signal.inputs, signal.features, frames, generator=generator)
         expected = model(x)
         worst = max(worst, ((exported(x) - expected).abs().max() / expected.abs().max()).item())
     return worst

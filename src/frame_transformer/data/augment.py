@@ -326,6 +326,11 @@ def lowpass(stems: Tensor, cutoff: Tensor, noise: Noise | None = None) -> Tensor
     return _filtered(stems, (1 - torch.cos(math.pi * place)) / 2)
 
 
+def mono(stems: Tensor, noise: Noise) -> Tensor:
+    """Both channels become their mean."""
+    return stems.mean(dim=-2, keepdim=True).expand_as(stems).clone()
+
+
 def keep_mix_level(changed: Tensor, stems: Tensor) -> Tensor:
     """Scales ``changed`` stems by one factor, so that their mixture has the RMS of the mixture of ``stems``."""
     return changed * (rms(stems.sum(dim=1)) / rms(changed.sum(dim=1)).clamp_min(1e-8))[:, None]

@@ -3,7 +3,7 @@
 from .asym_unet_mct import AsymUNetMCT, AsymUNetMCTConfig
 from .config import MaskModelConfig, SignalConfig, WindowConfig
 from .families import FAMILIES, create_model, family_of
-from .mask_model import MaskModel, window_level
+from .mask_model import MaskModel, input_magnitudes, window_level
 from .v1 import V1, V1Config
 from .v2b import V2b, V2bConfig
 from .v3 import V3, V3Config
@@ -24,5 +24,6 @@ __all__ = [
     "WindowConfig",
     "create_model",
     "family_of",
+    "input_magnitudes",
     "window_level",
 ]

@@ -196,9 +196,9 @@ class AsymUNetMCT(MaskModel):
 
     def __init__(self, config: AsymUNetMCTConfig):
         super().__init__(config)
-        channels, features = config.signal.channels, config.signal.features
-        self.positional_embedding = ConvolutionalEmbedding(channels, features) if config.positional_embedding else None
-        in_channels = channels + config.positional_embedding
+        channels, inputs, features = config.signal.channels, config.signal.inputs, config.signal.features
+        self.positional_embedding = ConvolutionalEmbedding(inputs, features) if config.positional_embedding else None
+        in_channels = inputs + config.positional_embedding
         out_channels = config.widths[0] + config.maps[0] * config.decoder_attention
         self.split: nn.Module
         self.out: nn.Module
@@ -221,7 +221,7 @@ class AsymUNetMCT(MaskModel):
         )
 
     def forward(self, magnitudes: Tensor) -> Tensor:
-        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
+        """(batch, inputs, n_fft / 2, time) → the logits of the mask, (batch, channels, n_fft / 2, time)."""
         self.check_shape(magnitudes)
         x = self.config.compress(magnitudes)
         if self.positional_embedding is not None:

@@ -43,6 +43,9 @@ class SignalConfig:
         normalization: what magnitudes are divided by. ``"song_peak"``: the largest magnitude of the song, as in the
             original research code. ``"window_level"``: the :func:`window_level` of the frames in one pass of the
             network, so that the song is read only once and a single glitch does not matter.
+        mid_side: the network's input also contains the magnitudes of mid and side, half the sum and half the difference
+            of left and right. They tell what is in the centre, where most lead vocals are; the magnitudes of left and
+            right alone do not tell it from equally loud sound on both sides.
 
     Raises:
         ModelError: a value is out of range.
@@ -53,12 +56,20 @@ class SignalConfig:
     sample_rate: int = 44_100
     channels: int = 2
     normalization: Normalization = "song_peak"
+    mid_side: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self, n_fft=(16, 1 << 16), sample_rate=(1000, 768_000), channels=(1, 8))
         check_ranges(self, hop_length=(1, self.n_fft))
         if self.n_fft % 2 or self.normalization not in get_args(Normalization):
             raise ModelError(f"n_fft must be even and normalization one of {get_args(Normalization)}, got {self}")
+        if self.mid_side and self.channels != 2:
+            raise ModelError(f"mid_side is for two channels, got {self.channels}")
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the network's input."""
+        return 2 * self.channels if self.mid_side else self.channels
 
     @property
     def features(self) -> int:

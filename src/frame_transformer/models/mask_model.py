@@ -1,11 +1,12 @@
-"""The interface of all networks that estimate masks, and the level that their input is normalised by."""
+"""The interface of all networks that estimate masks, and their input."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
-from .config import MaskModelConfig
+from .config import MaskModelConfig, SignalConfig
 
 Block = TypeVar("Block", bound=nn.Module)
 
@@ -34,8 +35,8 @@ class MaskModel(nn.Module):
         """Computes the logits of the mask. Their sigmoid is the share of the instrumental in each bin.
 
         Args:
-            magnitudes: (batch, channels, n_fft / 2, time) without the Nyquist bin, normalised as
-                ``config.signal.normalization`` says; any time.
+            magnitudes: (batch, inputs, n_fft / 2, time) without the Nyquist bin, see :func:`input_magnitudes`,
+                normalised as ``config.signal.normalization`` says; any time.
 
         Returns:
             (batch, channels, n_fft / 2, time).
@@ -46,10 +47,10 @@ class MaskModel(nn.Module):
         raise NotImplementedError
 
     def check_shape(self, magnitudes: Tensor) -> None:
-        """Raises ValueError if the shape is not (batch, channels, n_fft / 2, time)."""
-        channels, features = self.config.signal.channels, self.config.signal.features
-        if magnitudes.ndim != 4 or magnitudes.shape[1:3] != (channels, features):
-            raise ValueError(f"expected (batch, {channels}, {features}, time), got {tuple(magnitudes.shape)}")
+        """Raises ValueError if the shape is not (batch, inputs, n_fft / 2, time)."""
+        inputs, features = self.config.signal.inputs, self.config.signal.features
+        if magnitudes.ndim != 4 or magnitudes.shape[1:3] != (inputs, features):
+            raise ValueError(f"expected (batch, {inputs}, {features}, time), got {tuple(magnitudes.shape)}")
 
     def blocks(self) -> Iterator[nn.Module]:
         """Yields the blocks of the network, which training recomputes or shards one by one.
@@ -63,6 +64,21 @@ class MaskModel(nn.Module):
                     containers.append(child)
                 else:
                     yield child
+
+
+def input_magnitudes(spectrum: Tensor, signal: SignalConfig) -> Tensor:
+    """The network's input before normalisation: the magnitudes of the channels, then those of mid and side, if wanted.
+
+    Args:
+        spectrum: complex (batch, channels, frequency, time).
+
+    Returns:
+        (batch, inputs, frequency, time).
+    """
+    if signal.mid_side:
+        left, right = spectrum.unbind(dim=1)
+        spectrum = torch.stack((left, right, (left + right) / 2, (left - right) / 2), dim=1)
+    return spectrum.abs()
 
 
 def window_level(magnitudes: Tensor) -> Tensor:

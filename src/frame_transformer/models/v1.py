@@ -101,7 +101,7 @@ class Level(nn.Module):
 
         width, features = config.widths[number], config.signal.features >> number
         if number == 0:
-            self.encoder = FrameEncoder(config.signal.channels + 1, width, features, norm=norm, halve=False)
+            self.encoder = FrameEncoder(config.signal.inputs + 1, width, features, norm=norm, halve=False)
         else:
             self.encoder = FrameEncoder(config.widths[number - 1] + 1, width, 2 * features, norm=norm)
         self.encoder_transformer = V1TransformerEncoder(width, features, config)
@@ -117,13 +117,12 @@ class V1(MaskModel):
 
     def __init__(self, config: V1Config):
         super().__init__(config)
-        channels = config.signal.channels
-        self.input_transformer = V1TransformerEncoder(channels, config.signal.features, config)
+        self.input_transformer = V1TransformerEncoder(config.signal.inputs, config.signal.features, config)
         self.levels: Blocks[Level] = Blocks(Level(number, config) for number in range(len(config.widths)))
-        self.out = nn.Conv2d(config.widths[0] + 1, channels, 1, bias=False)
+        self.out = nn.Conv2d(config.widths[0] + 1, config.signal.channels, 1, bias=False)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
-        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
+        """(batch, inputs, n_fft / 2, time) → the logits of the mask, (batch, channels, n_fft / 2, time)."""
         self.check_shape(magnitudes)
         x = torch.cat((magnitudes, self.input_transformer(magnitudes)), dim=1)
         skips: list[Tensor] = []

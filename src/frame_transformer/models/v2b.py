@@ -40,8 +40,8 @@ class V2bConfig(MaskModelConfig):
 
     @property
     def input_channels(self) -> int:
-        """Channels of the input: those of the audio and the positional embedding."""
-        return self.signal.channels + 1
+        """Channels of the magnitudes and the positional embedding."""
+        return self.signal.inputs + 1
 
 
 class Level(nn.Module):
@@ -74,16 +74,16 @@ class V2b(MaskModel):
 
     def __init__(self, config: V2bConfig):
         super().__init__(config)
-        channels, features, maps = config.signal.channels, config.signal.features, config.attention_maps
-        self.positional_embedding = ConvolutionalEmbedding(channels, features)
+        signal, maps = config.signal, config.attention_maps
+        self.positional_embedding = ConvolutionalEmbedding(signal.inputs, signal.features)
         self.input_transformer = TransformerEncoder(
-            config.input_channels, maps, features, config.heads, config.expansion, config.dropout
+            config.input_channels, maps, signal.features, config.heads, config.expansion, config.dropout
         )
         self.levels: Blocks[Level] = Blocks(Level(number, config) for number in range(len(config.widths)))
-        self.out = nn.Conv2d(config.widths[0] + maps, channels, 1, bias=False)
+        self.out = nn.Conv2d(config.widths[0] + maps, signal.channels, 1, bias=False)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
-        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
+        """(batch, inputs, n_fft / 2, time) → the logits of the mask, (batch, channels, n_fft / 2, time)."""
         self.check_shape(magnitudes)
         x = torch.cat((magnitudes, self.positional_embedding(magnitudes)), dim=1)
         h, scores = self.input_transformer(x)

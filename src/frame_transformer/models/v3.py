@@ -38,8 +38,8 @@ class V3(MaskModel):
 
     def __init__(self, config: V3Config):
         super().__init__(config)
-        width, channels, features = config.signal.channels + 1, config.channels, config.signal.features
-        self.positional_embedding = ConvolutionalEmbedding(config.signal.channels, features, sinusoidal=False)
+        width, channels, features = config.signal.inputs + 1, config.channels, config.signal.features
+        self.positional_embedding = ConvolutionalEmbedding(config.signal.inputs, features, sinusoidal=False)
         self.norm = MultichannelLayerNorm(width, features)
         self.conv1 = nn.Conv2d(width, 2 * channels, 3, padding=1)
         self.conv2 = nn.Conv2d(2 * channels, channels, 3, padding=1)
@@ -52,7 +52,7 @@ class V3(MaskModel):
         self.out = nn.Conv2d(channels, config.signal.channels, 1)
 
     def forward(self, magnitudes: Tensor) -> Tensor:
-        """(batch, channels, n_fft / 2, time) → the logits of the mask, of the same shape."""
+        """(batch, inputs, n_fft / 2, time) → the logits of the mask, (batch, channels, n_fft / 2, time)."""
         self.check_shape(magnitudes)
         x = torch.cat((magnitudes, self.positional_embedding(magnitudes)), dim=1)
         h = self.identity(x) + self.conv2(self.activation(self.conv1(self.norm(x))))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError, OptionError
-from ..models import MaskModel, window_level
+from ..models import MaskModel, input_magnitudes, window_level
 from .device import check_window
 from .options import SeparationOptions
 from .residue import clear_residue
@@ -37,7 +37,7 @@ class _Window(NamedTuple):
         first, last: whether the song starts or ends in it.
         frames: number of frames without context.
         spectrum: (pairs · 2, n_fft / 2 + 1, frames or one more), complete once the window's mask is added.
-        magnitudes: (pairs, 2, n_fft / 2, context + window + context), the input of the network; without ``pad_last``,
+        magnitudes: (pairs, inputs, n_fft / 2, context + window + context), the input of the network; without ``pad_last``,
             only ``frames`` are between the contexts in the last window.
     """
 
@@ -79,7 +79,7 @@ class WindowedModel:
         """The mask of the instrumental for the frames of a window, with test-time augmentation if ``tta`` is set.
 
         Args:
-            magnitudes: float32 (batch, 2, n_fft / 2, context + frames + context), normalised for the model.
+            magnitudes: float32 (batch, inputs, n_fft / 2, context + frames + context), normalised for the model.
 
         Returns:
             float32 (batch, 2, n_fft / 2, frames), on the CPU.
@@ -154,8 +154,9 @@ class WindowedModel:
             if last and not self.model.config.window.pad_last:
                 high = end + context
             missing = 0 if end is None else max(0, high - end)
-            real = pending[:, :-1, max(low, origin) - origin : high - missing - origin].abs().unflatten(0, (-1, 2))
-            level = window_level(real) if peak is None else peak.clamp_min(1e-12)[:, None, None, None]
+            real = pending[:, :-1, max(low, origin) - origin : high - missing - origin].unflatten(0, (-1, 2))
+            real = input_magnitudes(real, self.signal)
+            level = window_level(real[:, :2]) if peak is None else peak.clamp_min(1e-12)[:, None, None, None]
             magnitudes = nn.functional.pad(real / level, (max(0, -low), missing))
             # One additional frame completes the last hop.
             own = pending[:, :, start - origin : None if last else start - origin + stride]

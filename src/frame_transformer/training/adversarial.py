@@ -60,7 +60,7 @@ class Adversarial(Supervised):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         mixture = self.read(batch)
         magnitudes = mixture.magnitudes
-        mask = self.estimate(magnitudes)
+        mask = self.estimate(mixture.inputs)
         generated = mask * magnitudes
         # If voice and music have opposite phase, the music is louder than the mixture, which no mask can produce. The
         # discriminator would rely on that alone, and the network would learn to mask less.

@@ -82,9 +82,9 @@ class Pretraining(Stage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The mean error inside and outside corrupted spans, and their weighted sum."""
-        magnitudes = self.read(batch).magnitudes
-        spoilt, where = corrupt(magnitudes, self.corruption)
-        error = (self.estimate(spoilt) - magnitudes).abs().mean(dim=1, keepdim=True)
+        mixture = self.read(batch)
+        spoilt, where = corrupt(mixture.inputs, self.corruption)
+        error = (self.estimate(spoilt) - mixture.magnitudes).abs().mean(dim=1, keepdim=True)
         restored = (error * where).sum() / where.sum().clamp_min(1)
         intact = (error * ~where).sum() / (~where).sum().clamp_min(1)
         return {"loss": restored + self.intact_weight * intact, "restored": restored, "intact": intact}

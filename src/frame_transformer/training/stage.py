@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..checkpoints import load_model, save_model
 from ..errors import TrainingError
-from ..models import MaskModel, MaskModelConfig, create_model
+from ..models import MaskModel, MaskModelConfig, create_model, input_magnitudes
 from .muon import split_kernels
 from .sharding import shard
 from .spectrogram import Spectrogram
@@ -32,13 +32,18 @@ class Mixture(NamedTuple):
 
     Attributes:
         spectrum: complex (batch, channels, n_fft / 2, time).
-        magnitudes: the network's input, the magnitudes of ``spectrum`` times ``factor``.
+        inputs: the network's input, the :func:`input_magnitudes` of ``spectrum`` times ``factor``.
         factor: (batch, 1, 1, 1).
     """
 
     spectrum: Tensor
-    magnitudes: Tensor
+    inputs: Tensor
     factor: Tensor
+
+    @property
+    def magnitudes(self) -> Tensor:
+        """The magnitudes of ``spectrum`` times ``factor``."""
+        return self.inputs[:, : self.spectrum.shape[1]]
 
 
 class Stage(lightning.LightningModule):
@@ -95,16 +100,16 @@ class Stage(lightning.LightningModule):
     def read(self, batch: Batch) -> Mixture:
         """Spectra and normalised magnitudes of the mixtures, the latter in training with a random gain."""
         spectrum = self.spectrogram(batch["mixture"])
-        magnitudes = spectrum.abs()
-        factor = 1 / self.spectrogram.scale(magnitudes)
+        inputs = input_magnitudes(spectrum, self.network.signal)
+        factor = 1 / self.spectrogram.scale(inputs[:, : spectrum.shape[1]])
         if self.training:
             factor = factor * self.spectrogram.random_gain(self.gain, factor)
-        return Mixture(spectrum, magnitudes * factor, factor)
+        return Mixture(spectrum, inputs * factor, factor)
 
-    def estimate(self, magnitudes: Tensor) -> Tensor:
-        """The mask for magnitudes, of the same shape: from the network in training, otherwise from its EMA."""
+    def estimate(self, inputs: Tensor) -> Tensor:
+        """(batch, inputs, n_fft / 2, time) → the mask, from the network in training and otherwise from its EMA."""
         model = self.model if self.training else self.ema.module
-        return model(magnitudes).float().sigmoid()
+        return model(inputs).float().sigmoid()
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The terms by name: "loss" is minimised, the others are only logged."""

@@ -27,7 +27,7 @@ class Supervised(Stage):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         mixture = self.read(batch)
-        return self.mask_losses(self.estimate(mixture.magnitudes), mixture, batch)
+        return self.mask_losses(self.estimate(mixture.inputs), mixture, batch)
 
     def mask_losses(self, mask: Tensor, mixture: Mixture, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss that have a weight, their weighted sum, and the SDR of both stems over the batch in dB.
@@ -63,7 +63,7 @@ class Supervised(Stage):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Logs the loss and the SDR of both stems in dB, the mean over crops."""
         mixture = self.read(batch)
-        mask = self.estimate(mixture.magnitudes)
+        mask = self.estimate(mixture.inputs)
         instrumental = self.spectrogram.inverse(mask * mixture.spectrum, batch["mixture"].shape[-1])
         estimates = {"vocals": batch["mixture"] - instrumental, "instrumental": instrumental}
         metrics = self.mask_losses(mask, mixture, batch) | self.mask_metrics(mask, batch)
