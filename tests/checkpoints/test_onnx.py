@@ -32,9 +32,9 @@ def model():
     """The default model's kinds of layers, few of them."""
     torch.manual_seed(0)
     config = AsymUNetMCTConfig(
-        SignalConfig(n_fft=64, hop_length=32), WindowConfig(40, 20), bands=((16, 2), (16, 4)), widths=(4, 8),
-        attention_maps=2, decoder_attention=False, heads=2, expansion=2.0, latent_layers=2,
-        latent_expansion=1, positional_embedding=False, restart_latent_residual=False,
+        SignalConfig(n_fft=64, hop_length=32, mid_side=True), WindowConfig(40, 20),
+        bands=((16, 2), (16, 4)), widths=(4, 8), attention_maps=2, decoder_attention=False, heads=2, expansion=2.0,
+        latent_layers=2, latent_expansion=1, positional_embedding=False, restart_latent_residual=False,
     )  # fmt: skip
     return create_model(config).eval()
 
@@ -51,7 +51,7 @@ def test_any_number_of_frames_and_examples(model, exported):
     onnx_model = OnnxModel(exported)
     assert onnx_model.config == model.config
     for batch, frames in ((1, 1), (2, 7), (1, 500)):
-        x = torch.rand(batch, 2, 32, frames)
+        x = torch.rand(batch, 4, 32, frames)
         with torch.inference_mode():
             torch.testing.assert_close(onnx_model(x), model(x), rtol=1e-4, atol=1e-4)
 
@@ -69,12 +69,13 @@ def test_a_loaded_onnx_model_is_known_by_its_file(exported):
     assert weights_digest(OnnxModel(exported)) == weights_digest(exported)
 
 
-@pytest.mark.parametrize("normalization", ["song_peak", "window_level"])
-def test_the_page_separates_as_the_package_does(exported, song, tmp_path, monkeypatch, normalization):
+@pytest.mark.parametrize(("normalization", "pad_last"), [("song_peak", "true"), ("window_level", "false")])
+def test_the_page_separates_as_the_package_does(exported, song, tmp_path, monkeypatch, normalization, pad_last):
     path = song()
     proto = onnx.load(exported)
     for entry in proto.metadata_props:
         entry.value = entry.value.replace("song_peak", normalization)
+        entry.value = entry.value.replace('"pad_last": true', f'"pad_last": {pad_last}')
     exported = tmp_path / "default.onnx"
     onnx.save(proto, exported)
     monkeypatch.chdir(tmp_path)
@@ -92,7 +93,7 @@ def test_torch_program(model, tmp_path):
     extra = {"family": "", "config": ""}
     program = torch.export.load(tmp_path / "tiny.pt2", extra_files=extra).module()
     assert extra["family"] == "asym_unet_mct" and '"n_fft": 64' in extra["config"]
-    x = torch.rand(1, 2, 32, 77)
+    x = torch.rand(1, 4, 32, 77)
     torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-4)
 
 

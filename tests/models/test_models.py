@@ -64,6 +64,32 @@ def test_sizes_of_unet_and_discriminator_must_fit_the_signal(sizes):
         FrameDiscriminator(DiscriminatorConfig(**sizes), signal)
 
 
+SMALL = {"signal": SignalConfig(n_fft=512, hop_length=256, mid_side=True), "heads": 2}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        V1Config(**SMALL, widths=(1, 2, 4, 6, 8, 10), expansion=1),
+        V2bConfig(**SMALL, widths=(1, 2, 4, 6, 8, 10), attention_maps=2, expansion=1),
+        V3Config(**SMALL, channels=1, expansion=1, layers=2),
+        AsymUNetMCTConfig(**SMALL, widths=(4, 8), attention_maps=2, expansion=8, latent_layers=1),
+    ],
+    ids=lambda config: type(config).__name__,
+)
+def test_mid_and_side_are_further_inputs(config):
+    model = create_model(config).eval()
+    x = torch.rand(1, 4, 256, 9, requires_grad=True)
+    y = model(x)
+    assert y.shape == (1, 2, 256, 9)
+    y.square().sum().backward()
+    assert (x.grad.abs().sum(dim=(0, 2, 3)) > 0).all()
+    with pytest.raises(ValueError, match="expected"):
+        model(x[:, :2])
+    with pytest.raises(ModelError, match="mid_side"):
+        SignalConfig(channels=1, mid_side=True)
+
+
 def test_compression_applies_to_the_input():
     config = AsymUNetMCTConfig(
         SignalConfig(n_fft=128, hop_length=64), widths=(4, 8), attention_maps=2, heads=2, expansion=8, latent_layers=1,

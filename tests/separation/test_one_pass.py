@@ -34,14 +34,22 @@ def blocks_read(monkeypatch):
     return passes
 
 
-def test_one_window_is_the_plain_computation(level_model, noise):
+@pytest.mark.parametrize("mid_side", [False, True])
+def test_one_window_is_the_plain_computation(level_model, noise, mid_side):
+    config = level_model.config
+    signal = dataclasses.replace(config.signal, mid_side=mid_side)
+    model = create_model(dataclasses.replace(config, signal=signal)).eval()
     x = noise(2, 256 * 120)
-    stems = Separator(level_model, window=121, context=0, overlap=0).separate(x)
+    stems = Separator(model, window=121, context=0, overlap=0).separate(x)
     window = torch.hann_window(512)
     spectrum = torch.stft(torch.from_numpy(x), 512, 256, window=window, return_complex=True)
-    magnitudes = spectrum[None, :, :-1].abs()
+    seen = spectrum[None, :, :-1]
+    level = window_level(seen.abs())
+    if mid_side:
+        left, right = seen[:, :1], seen[:, 1:]
+        seen = torch.cat((left, right, left / 2 + right / 2, left / 2 - right / 2), dim=1)
     with torch.inference_mode():
-        mask = level_model(magnitudes / window_level(magnitudes)).sigmoid()[0]
+        mask = model(seen.abs() / level).sigmoid()[0]
     mask = torch.nn.functional.pad(mask, (0, 0, 0, 1))
     plain = torch.istft(spectrum * mask, 512, 256, window=window, length=x.shape[1]).numpy()
     assert np.abs(stems.instrumental - plain).max() < 1e-5

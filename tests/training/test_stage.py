@@ -19,8 +19,8 @@ SAMPLES = 31 * 64
 SIZES = {"widths": (2, 4, 6, 8), "attention_maps": (0, 0, 1), "heads": 2, "expansion": 1.0, "dropout": 0.0}
 
 
-def network(normalization="song_peak") -> AsymUNetMCTConfig:
-    signal = SignalConfig(n_fft=128, hop_length=64, normalization=normalization)
+def network(normalization="song_peak", mid_side=False) -> AsymUNetMCTConfig:
+    signal = SignalConfig(n_fft=128, hop_length=64, normalization=normalization, mid_side=mid_side)
     return AsymUNetMCTConfig(
         signal, **SIZES, latent_layers=1, latent_expansion=1, positional_embedding=False,
         restart_latent_residual=False,
@@ -76,6 +76,27 @@ def test_gain_of_levels_is_uniform_in_decibels(batch):
     assert 19 < found.max() <= 20
     assert found.mean() == pytest.approx(0, abs=1.5)
     assert stage.eval() and levels().tolist() == pytest.approx([0] * 16, abs=1e-3)
+
+
+@pytest.mark.parametrize("normalization", ["song_peak", "window_level"])
+def test_mid_and_side_are_read_at_the_level_of_the_channels(batch, normalization):
+    plain = Supervised(network(normalization)).eval().read(batch)
+    mixture = Supervised(network(normalization, mid_side=True)).eval().read(batch)
+    torch.testing.assert_close(mixture.magnitudes, plain.inputs)
+    left, right = (mixture.spectrum * mixture.factor).unbind(dim=1)
+    torch.testing.assert_close(mixture.inputs[:, 2], (left / 2 + right / 2).abs())
+    torch.testing.assert_close(mixture.inputs[:, 3], (left / 2 - right / 2).abs())
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [(Supervised, {}), (Pretraining, {}), (Adversarial, {"discriminator": DiscriminatorConfig(**SIZES)})],
+)
+def test_every_stage_trains_networks_that_read_mid_and_side(batch, stage, options):
+    stage = stage(network(mid_side=True), **options)
+    stage.trainer = Trainer()
+    stage.losses(batch)["loss"].backward()
+    assert all(p.grad.abs().sum() > 0 for name, p in stage.model.named_parameters() if name.startswith("levels.0.enc"))
 
 
 def test_the_spectrogram_leaves_out_the_nyquist_bin_alone():

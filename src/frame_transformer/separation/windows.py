@@ -37,8 +37,8 @@ class _Window(NamedTuple):
         first, last: whether the song starts or ends in it.
         frames: number of frames without context.
         spectrum: (pairs · 2, n_fft / 2 + 1, frames or one more), complete once the window's mask is added.
-        magnitudes: (pairs, inputs, n_fft / 2, context + window + context), the input of the network; without ``pad_last``,
-            only ``frames`` are between the contexts in the last window.
+        magnitudes: (pairs, inputs, n_fft / 2, context + window + context), the input of the network. Without
+            ``pad_last``, only ``frames`` are between the contexts in the last window.
     """
 
     first: bool
@@ -151,8 +151,8 @@ class WindowedModel:
                     known += piece.shape[2]
             pending = torch.cat(parts, dim=2)
             last = end is not None and start + window >= end
-            if last and not self.model.config.window.pad_last:
-                high = end + context
+            if end is not None and not self.model.config.window.pad_last:
+                high = min(high, end + context)
             missing = 0 if end is None else max(0, high - end)
             real = pending[:, :-1, max(low, origin) - origin : high - missing - origin].unflatten(0, (-1, 2))
             real = input_magnitudes(real, self.signal)
@@ -169,10 +169,10 @@ class WindowedModel:
 
     def _batches(self, windows: Iterator[_Window]) -> Iterator[list[_Window]]:
         """Consecutive windows of one length, with at most ``batch_size`` pairs altogether, or one window."""
-        for _, same in itertools.groupby(windows, lambda window: window.magnitudes.shape[3]):
-            for first in same:
-                more = max(1, self.options.batch_size // len(first.magnitudes)) - 1
-                yield [first, *itertools.islice(same, more)]
+        for (pairs, *_), same in itertools.groupby(windows, lambda window: window.magnitudes.shape):
+            size = max(1, self.options.batch_size // pairs)
+            while batch := list(itertools.islice(same, size)):
+                yield batch
 
     def _blended(self, windows: Iterator[_Window]) -> Iterator[tuple[Tensor, Tensor]]:
         overlap, stride = self.overlap, self.window - self.overlap
