@@ -53,7 +53,7 @@ def compare(name: str, frames: int, threads: int, repeats: int) -> Result:
     torch.set_num_threads(threads)
     model = random_model(name)
     state = model.state_dict()
-    x = torch.rand(1, model.config.signal.channels, model.config.signal.features, frames)
+    x = torch.rand(1, model.config.signal.inputs, model.config.signal.features, frames)
     outputs: dict[str, torch.Tensor] = {}
 
     def ours() -> None:

@@ -22,12 +22,13 @@ def steps(model: str, frames: int, batch_size: int, threads: int, checkpointing:
     network = create_model(config).train()
     if checkpointing:
         checkpoint_blocks(network)
-    x = torch.rand(batch_size, config.signal.channels, config.signal.features, frames)
-    target = torch.rand_like(x)
+    x = torch.rand(batch_size, config.signal.inputs, config.signal.features, frames)
+    magnitudes = x[:, : config.signal.channels]
+    target = torch.rand_like(magnitudes)
 
     def step() -> None:
         network.zero_grad()
-        (network(x).sigmoid() * x - target).abs().mean().backward()
+        (network(x).sigmoid() * magnitudes - target).abs().mean().backward()
 
     step()
     laps = [timed(step) for _ in range(repeats)]

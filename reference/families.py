@@ -10,6 +10,7 @@ from . import blocks as b
 
 def _asym_unet_mct(w: b.Weights, x: Tensor, config) -> Tensor:
     heads, maps = config.heads, config.maps[:-1]
+    x = x**config.compression
     if w.positional_embedding:
         x = torch.cat((x, b.positional_embedding(w.positional_embedding, x)), dim=1)
     if config.bands:

@@ -20,7 +20,7 @@ def relative_error(config, frames, batch=1, seed=0):
     for key, parameter in model.named_parameters():
         if "norm" in key.split(".")[-2]:
             parameter.add_(0.1 * torch.randn_like(parameter))
-    x = torch.rand(batch, config.signal.channels, config.signal.features, frames).square()
+    x = torch.rand(batch, config.signal.inputs, config.signal.features, frames).square()
     with torch.inference_mode():
         expected = reference_forward(config, model.state_dict(), x)
         return float((model(x) - expected).norm() / expected.norm())
@@ -57,12 +57,17 @@ def test_v3(channels, heads, layers, frames, batch):
     st.booleans(),
     st.sampled_from([(), ((256, 4),), ((64, 1), (192, 3)), ((32, 1), (96, 4), (128, 16))]),
     st.booleans(),
+    st.booleans(),
+    st.sampled_from([1.0, 0.3]),
     FRAMES,
 )
-def test_asym_unet_mct(levels, heads, latent_layers, positional_embedding, restart, bands, decoder_attention, frames):
+def test_asym_unet_mct(
+    levels, heads, latent_layers, positional_embedding, restart, bands, decoder_attention, mid_side, compression, frames
+):
     widths, maps = zip(*levels, strict=True)
     config = AsymUNetMCTConfig(
-        **SMALL,
+        SignalConfig(n_fft=512, hop_length=256, mid_side=mid_side),
+        compression=compression,
         widths=widths,
         attention_maps=maps[:-1],
         heads=heads,
