@@ -23,6 +23,7 @@ from .reading import SAMPLE_RATE
 
 logger = logging.getLogger(__name__)
 
+KINDS = ("no_vocals", "only_vocals", "same_song", "teacher", "mix")
 MOST_BACKING = 2
 
 
@@ -111,20 +112,20 @@ class CropDataset(Dataset[Crop]):
             logger.warning("no songs match teacher_songs (%s): mixes take their share", ", ".join(config.teacher_songs))
 
     def __getitem__(self, index: int) -> Crop:
-        random = np.random.default_rng([self.seed, index])
-        kind, config = random.random(), self.config
+        random, config = np.random.default_rng([self.seed, index]), self.config
+        shares = np.cumsum([config.no_vocals, config.only_vocals, config.same_song, config.teacher])
+        kind = KINDS[np.searchsorted(shares, random.random(), side="right")]
         instrumental = vocals = None
         backing: list[_Place] = []
         level_gap, aligned, teacher = 0.0, False, False
-        shares = np.cumsum([config.no_vocals, config.only_vocals, config.same_song, config.teacher])
-        if kind < shares[0]:
+        if kind == "no_vocals":
             instrumental = self.instrumentals.draw(random, self.samples)
-        elif kind < shares[1]:
+        elif kind == "only_vocals":
             vocals = self.vocals.draw(random, self.samples)
-        elif kind < shares[2] and self.whole:
+        elif kind == "same_song" and self.whole:
             vocals = instrumental = self.vocals.draw(random, self.samples, self.whole)
             aligned = True
-        elif shares[2] <= kind < shares[3] and self.teacher.songs:
+        elif kind == "teacher" and self.teacher.songs:
             vocals = instrumental = self.teacher.draw(random, self.samples)
             aligned = teacher = True
         else:
