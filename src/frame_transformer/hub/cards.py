@@ -34,7 +34,7 @@ CARDS = {
         ModelCard(
             "default",
             "asym_unet_mct",
-            4_078_204,
+            4_079_932,
             "small AsymUNetMCT, trained on a CPU",
             "in the package",
             "MIT",
