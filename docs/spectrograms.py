@@ -1,6 +1,6 @@
 """Draws the README's picture: ``python docs/spectrograms.py SONG START SECONDS OUTPUT``.
 
-The picture there is of Sodium by Software-Entwicklungskit (CC0), from second 186, separated by the default model.
+The picture there is of Sodium by Software-Entwicklungskit (CC0), from second 213, separated by the default model.
 """
 
 import sys
