@@ -88,9 +88,9 @@ def balance(x: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
 
 
 def width(x: Tensor, factor: Tensor, noise: Noise) -> Tensor:
-    """Scales the side signal by ``factor``: 0 gives mono, 1 changes nothing."""
-    middle = x.mean(dim=1, keepdim=True)
-    return middle + (x - middle) * factor[:, None, None]
+    """Scales the side signal of a stem, or of all stems of a mix, by ``factor``: 0 gives mono, 1 changes nothing."""
+    middle = x.mean(dim=-2, keepdim=True)
+    return middle + (x - middle) * factor.view(-1, *[1] * (x.ndim - 1))
 
 
 def random_eq(x: Tensor, depth: Tensor, noise: Noise) -> Tensor:
@@ -324,11 +324,6 @@ def lowpass(stems: Tensor, cutoff: Tensor, noise: Noise | None = None) -> Tensor
     frequencies = _frequencies(stems.shape[-1], stems.device)
     place = ((cutoff[:, None] - frequencies) / (0.07 * cutoff[:, None])).clamp(0, 1)
     return _filtered(stems, (1 - torch.cos(math.pi * place)) / 2)
-
-
-def mono(stems: Tensor, noise: Noise) -> Tensor:
-    """Both channels become their mean."""
-    return stems.mean(dim=-2, keepdim=True).expand_as(stems).clone()
 
 
 def keep_mix_level(changed: Tensor, stems: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class MixEffects:
     bus_compression: Effect = Effect(0.3, ((-6.0, 6.0), (1.5, 6.0)))  # threshold relative to the mix RMS dB, ratio
     coding: Effect = Effect(0.05, ((4.0, 18.0),))  # signal-to-coding-noise ratio, dB
     lowpass: Effect = Effect(0.15, ((11_000.0, 16_000.0),))  # Hz
-    mono: Effect = Effect(0.05)
+    width: Effect = Effect(0.05, ((0.0, 0.0),))  # factor of the side signal: mono
 
 
 @dataclass(frozen=True)
