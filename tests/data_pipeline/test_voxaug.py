@@ -140,6 +140,31 @@ def test_backing_singers_are_heard_at_their_level(catalogue):
     assert abs(float(levels[0] - levels[1])) > 1
 
 
+def test_backing_singers_are_panned(catalogue):
+    """Each singer to another place, at the same loudness; the first stays where it is."""
+    config = replace(PLAIN, backing_level=(0.0, 0.0), mixture_level=(-20.0, -20.0), aligned_level=(0.0, 0.0))
+    crops = batch_of(catalogue, VoxAug(SAMPLES, config), range(6), CropConfig(0.0, 0.0, 0.0, 1.0, backing=0.0))
+    crops["backing"] = (torch.randn(6, 2, 1, SAMPLES, generator=torch.manual_seed(0)) * 1000).short()
+    crops["backing"] = crops["backing"].expand(-1, -1, 2, -1)
+    crops["singers"] = torch.full((6,), 2)
+    crops["vocals"] = torch.zeros_like(crops["vocals"])
+    crops["level_gap"] = torch.zeros(6)
+
+    def level(backing_balance):
+        """Of the left and the right channel, dB: `(batch, 2)`."""
+        vocals = VoxAug(SAMPLES, replace(config, backing_balance=backing_balance))(crops)["vocals"]
+        return 10 * torch.log10(vocals.square().mean(dim=2))
+
+    centre, left, spread = level((0.0, 0.0)), level((12.0, 12.0)), level((-18.0, 18.0))
+    torch.testing.assert_close(left.diff(), torch.full((6, 1), -12.0), atol=0.01, rtol=0)
+    for panned in (left, spread):
+        power = (10 ** (panned / 10)).sum(dim=1) / (10 ** (centre / 10)).sum(dim=1)
+        torch.testing.assert_close(power, torch.ones(6), atol=0.01, rtol=0)
+    differences = spread.diff().flatten()
+    assert differences.abs().max() <= 18.01
+    assert differences.min() < -3 and differences.max() > 3
+
+
 def test_backing_singers_get_the_effects_of_vocals(catalogue):
     flipped = replace(PLAIN, vocals=replace(PLAIN.vocals, polarity=Effect(1.0)))
     plain = VoxAug(SAMPLES, PLAIN)

@@ -81,7 +81,7 @@ def channel_drop(x: Tensor, noise: Noise) -> Tensor:
     return x * torch.stack([kept, 1 - kept], dim=1)
 
 
-def balance(x: Tensor, decibels: Tensor, noise: Noise) -> Tensor:
+def balance(x: Tensor, decibels: Tensor, noise: Noise | None = None) -> Tensor:
     """Pans to the left by a level difference of ``decibels`` (to the right if negative)."""
     half = decibels / 2
     return x * amplitude(torch.stack([half, -half], dim=1))[..., None]

@@ -71,10 +71,10 @@ class VoxAugConfig:
 
     Levels are in dB, relative and measured at the loud passages of each song. ``vocals_level`` is that of the vocals'
     song to the instrumental's song in a mix of two songs. ``aligned_level`` changes the balance within one song.
-    ``backing_level`` is that of each further singer to the first. ``speed`` (ratio) changes tempo and pitch together,
-    ``time_stretch`` (ratio) only the tempo, and ``pitch_shift`` (semitones) only the pitch; both stems of an aligned
-    crop are changed alike. If a stem is band-limited below ``full_bandwidth`` (Hz), the whole mix is limited to the
-    same frequency.
+    ``backing_level`` is that of each further singer to the first, and ``backing_balance`` pans such a singer: left
+    relative to right. ``speed`` (ratio) changes tempo and pitch together, ``time_stretch`` (ratio) only the tempo, and
+    ``pitch_shift`` (semitones) only the pitch; both stems of an aligned crop are changed alike. If a stem is
+    band-limited below ``full_bandwidth`` (Hz), the whole mix is limited to the same frequency.
     """
 
     instrumental: StemEffects = StemEffects()
@@ -96,6 +96,7 @@ class VoxAugConfig:
     pitch_shift: Effect = Effect(0.05, ((-2.0, 2.0),))
     vocals_level: Range = (-6.0, 6.0)
     backing_level: Range = (-14.0, -2.0)
+    backing_balance: Range = (-18.0, 18.0)
     aligned_level: Range = (-4.0, 4.0)
     mixture_level: Range = (-6.0, 3.0)
     full_bandwidth: float = 14_000.0
@@ -116,6 +117,7 @@ def without_effects(config: VoxAugConfig) -> VoxAugConfig:
         time_stretch=Effect(0.0),
         pitch_shift=Effect(0.0),
         vocals_level=(0.0, 0.0),
+        backing_balance=(0.0, 0.0),
         aligned_level=(0.0, 0.0),
         mixture_level=(0.0, 0.0),
     )
@@ -166,9 +168,11 @@ class VoxAug:
                 backing, pitch = self._retime(crops["backing"][rows, place].float() / FULL_SCALE, backing_seeds)
                 bandwidth[rows, 2 + place] *= pitch
                 backing = self._effects(backing, config.vocals, backing_seeds, 2)
-                level = crops["backing_gap"][rows, place].cpu().numpy()
-                level = level + _within(_uniform(backing_seeds, 3), config.backing_level)
-                vocals[rows] += backing * amplitude(_column(level, backing.device))
+                draws = _uniform(backing_seeds, 3, 2)
+                level = crops["backing_gap"][rows, place].cpu().numpy() + _within(draws[:, 0], config.backing_level)
+                balance = _within(draws[:, 1], config.backing_balance)
+                panned = augment.balance(backing, torch.tensor(balance, dtype=torch.float32, device=backing.device))
+                vocals[rows] += augment.keep_level(panned, backing) * amplitude(_column(level, backing.device))
 
         levels = _uniform(seeds, 3, 3)
         over = crops["level_gap"].cpu().numpy() + _within(levels[:, 0], config.vocals_level)
