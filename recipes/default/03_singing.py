@@ -34,7 +34,7 @@ from common import (
     seed_of,
     write,
 )
-from lyrics import ADLIBS, ENGLISH, FOREIGN, HELD, RAP, VOCALISE
+from lyrics import ADLIBS, ENGLISH, FOREIGN, RAP, VOCALISE
 from production import place, produce_voice, set_loudness
 from singing import Composer, Note, Style, inhale, rap, sing, speak, syllables_of, transpose
 from voices import BANK_FILES, BANKS, Line, Voice, recordings, spoken, vowel_onsets
@@ -166,7 +166,7 @@ VALIDATION_SINGERS = [
 SHORTEST_SECONDS = 4.0
 VALIDATION_MINUTES = 6.0
 RECORDINGS, SHORTEST_RECORDING = "tuxpaint-stamps-default", 1.2  # the Debian package; seconds
-MANNERS = {"song": 0.54, "ballad": 0.13, "rap": 0.12, "vocalise": 0.08, "chords": 0.08, "speech": 0.05}
+MANNERS = {"song": 0.58, "ballad": 0.14, "rap": 0.13, "vocalise": 0.09, "speech": 0.06}
 
 
 class Take:
@@ -238,18 +238,13 @@ class Take:
             steps = rng.choice([2, -2, -3, 4, 7, -7], size=int(rng.integers(1, 4)), replace=False)
             pitches = self.composer.pitches(below=7, above=5)
             others += [(transpose(melody, pitches, int(step)), rng.uniform(-11, -4)) for step in steps]
-        self.spread(line, others, at)
-        return at + melody[-1][-1].end
-
-    def spread(self, line: Line, parts: list[tuple[list[list[Note]], float]], at: float) -> None:
-        """Sings parts, each a melody and its level in dB, to the left and the right in turn."""
-        rng = self.rng
-        for index, (notes, decibels) in enumerate(parts):
+        for index, (notes, decibels) in enumerate(others):
             looser = replace(self.style, formants=self.style.formants * float(np.exp(rng.normal(0, 0.03))), drift=0.15)
             audio, begin = sing(line, notes, looser, rng)
             side = float(rng.uniform(0.2, 0.95)) * (1 if index % 2 else -1)
             late = float(rng.normal(0.01, 0.018))
             self.add(self.bus, audio, at + begin + late, side, float(decibels))
+        return at + melody[-1][-1].end
 
     def song(self) -> None:
         """Verses and a chorus that comes back with the same words and notes, doubled and in harmony."""
@@ -291,18 +286,6 @@ class Take:
             end = self.sung(line, melody, at, "hd" if self.rng.random() < 0.7 else "")
             at = self.next_beat(end + self.gap())
 
-    def chords(self) -> None:
-        """Oohs and aahs held for bars, in chords of three to five parts without a lead, like a pad."""
-        at = self.next_beat(self.lead_in())
-        while at < self.seconds:
-            line = self.line(HELD)
-            melody = self.composer.melody(syllables_of(line), float(self.rng.choice([4, 6, 8])), 0)
-            steps = [0, 2, 4, -3, 7][: self.rng.integers(3, 6)]
-            pitches = self.composer.pitches(below=7, above=5)
-            self.spread(line, [(transpose(melody, pitches, step), self.rng.uniform(-3, 0)) for step in steps], at)
-            gap = self.gap() if self.rng.random() < 0.3 else 0.0
-            at += melody[-1][-1].end + gap
-
     def rap(self) -> None:
         """Syllables on a grid of sixteenths (or triplets) with little melody, some lines doubled."""
         rng = self.rng
@@ -337,8 +320,7 @@ class Take:
 
     def render(self) -> np.ndarray:
         """The finished take `(2, samples)`."""
-        manners = {"rap": self.rap, "speech": self.speech, "vocalise": self.vocalise, "chords": self.chords}
-        manners.get(self.manner, self.song)()
+        {"rap": self.rap, "speech": self.speech, "vocalise": self.vocalise}.get(self.manner, self.song)()
         sounding = np.flatnonzero(np.abs(self.bus).max(0) > 1e-4)
         dry = self.bus[:, : sounding[-1] + 3 * SAMPLE_RATE]
         return produce_voice(dry, self.tempo, self.rng)

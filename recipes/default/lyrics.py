@@ -75,8 +75,6 @@ mm mm mm mm
 da da dee da da do
 """.strip().splitlines()
 
-HELD = ["ah ah ah", "ooh ooh ooh", "oh oh oh", "mm mm mm"]
-
 ADLIBS = ["yeah", "hey", "come on", "oh no", "alright", "let's go", "uh huh", "ooh", "ah"]
 
 FOREIGN = {  # by espeak-ng's name of the language

@@ -266,26 +266,3 @@ def test_every_voice_bank_is_a_training_singer_of_the_table():
         name, _, folder = bank.partition("/")
         assert table[name]["split"] == "train"
         assert fnmatch.fnmatchcase(f"{folder}/x.wav".lstrip("/"), table[name]["pattern"])
-
-
-def test_chords_are_held_for_bars_in_several_parts(monkeypatch, tmp_path):
-    """The parts have pitches of their own and come from both sides."""
-    step = importlib.import_module("03_singing")
-    monkeypatch.setattr(step, "spoken", lambda *_: flat_line())
-    sung: list[list[Note]] = []
-
-    def held(line, melody, style, rng):
-        sung.append([note for notes in melody for note in notes])
-        return np.sin(np.arange(int(melody[-1][-1].end * step.SAMPLE_RATE)) * melody[0][0].pitch / 1000), 0.0
-
-    monkeypatch.setattr(step, "sing", held)
-    take = step.Take(step.Singer("somebody-alto", Voice("kal", "flite"), 50, 70), 0, 20, tmp_path)
-    take.chords()
-    lines: dict[tuple[float, ...], list[float]] = {}
-    for notes in sung:
-        lines.setdefault(tuple(note.end for note in notes), []).append(notes[0].pitch)
-    assert all(len(pitches) >= 3 and len(set(pitches)) >= 3 for pitches in lines.values())
-    assert np.median([note.end - note.start for notes in sung for note in notes]) > 1.5
-    left, right = np.abs(take.bus[:, : 20 * step.SAMPLE_RATE]).mean(axis=1)
-    assert 0.5 < left / right < 2
-    assert np.abs(take.bus[0] - take.bus[1]).mean() > 0.3 * np.abs(take.bus).mean()
