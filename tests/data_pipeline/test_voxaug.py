@@ -141,8 +141,8 @@ def test_backing_singers_are_heard_at_their_level(catalogue):
 
 
 def test_backing_singers_are_panned(catalogue):
-    """Each singer to another place, at the same loudness; the first stays where it is."""
-    config = replace(PLAIN, backing_level=(0.0, 0.0), mixture_level=(-20.0, -20.0), aligned_level=(0.0, 0.0))
+    """Each to another place, at the same loudness; the first singer is silent here."""
+    config = replace(PLAIN, backing_level=(0.0, 0.0), mixture_level=(-20.0, -20.0))
     crops = batch_of(catalogue, VoxAug(SAMPLES, config), range(6), CropConfig(0.0, 0.0, 0.0, 1.0, backing=0.0))
     crops["backing"] = (torch.randn(6, 2, 1, SAMPLES, generator=torch.manual_seed(0)) * 1000).short()
     crops["backing"] = crops["backing"].expand(-1, -1, 2, -1)
